@@ -1,0 +1,52 @@
+"""AIFlow: event-driven orchestration of workflows that mix streaming and batch tasks.
+
+The names below are what workflow authors and plugin authors import. Inside the package one
+imports from the module that owns a name, never from here.
+"""
+
+__version__ = "0.5.0"
+
+# Names are resolved on first use: `aiflow --help` must not pay for the whole model.
+_PUBLIC = {
+    # writing a workflow
+    "Workflow": "aiflow_core.model.workflow",
+    "TaskAction": "aiflow_core.model.rule",
+    "TaskRule": "aiflow_core.model.rule",
+    "WorkflowRule": "aiflow_core.model.rule",
+    "TaskStatus": "aiflow_core.model.status",
+    "WorkflowStatus": "aiflow_core.model.status",
+    "ExecutionType": "aiflow_core.model.status",
+    # conditions and their state
+    "Condition": "aiflow_core.model.condition",
+    "SingleEventCondition": "aiflow_core.model.condition",
+    "MeetAllCondition": "aiflow_core.model.condition",
+    "MeetAnyCondition": "aiflow_core.model.condition",
+    "Context": "aiflow_core.model.context",
+    "ValueState": "aiflow_core.model.context",
+    "ValueStateDescriptor": "aiflow_core.model.context",
+    # events
+    "Event": "aiflow_core.model.event",
+    "EventFilter": "aiflow_core.model.event",
+    # writing a plugin
+    "BlobManager": "aiflow_core.specs.blob_manager",
+    "EventStore": "aiflow_core.specs.event_store",
+    "Executor": "aiflow_core.specs.executor",
+    "Operator": "aiflow_core.specs.operator",
+    "Scheduler": "aiflow_core.specs.scheduler",
+    # errors
+    "AIFlowError": "aiflow_core.errors",
+}
+
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'aiflow_core' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,1 @@
+"""What travels between processes and is stored: frozen values and one serializer."""

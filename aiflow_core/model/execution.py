@@ -1,0 +1,172 @@
+"""What the scheduler keeps: workflows, executions, tasks, attempts, schedules, triggers."""
+
+import os
+from datetime import datetime
+from typing import Any
+
+from aiflow_core.model.condition import AnyCondition
+from aiflow_core.model.serialization import Value, decode, encode
+from aiflow_core.model.status import ExecutionType, TaskStatus, WorkflowStatus
+from aiflow_core.model.workflow import TaskDefinition, WorkflowDefinition
+
+TASK_VARIABLE = "AIFLOW_TASK"
+
+
+class Namespace(Value, frozen=True):
+    """A group of workflows, isolated from others: names and events do not cross."""
+
+    name: str
+    properties: dict[str, Any] = {}
+
+
+class BundleRef(Value, frozen=True):
+    """Where the code of a snapshot is.
+
+    Attributes:
+        uri: what the blob manager's `upload` returned.
+        sha256: hex digest of the archive.
+        entry: path of the workflow file inside the archive.
+    """
+
+    uri: str
+    sha256: str
+    entry: str
+
+
+class WorkflowInfo(Value, frozen=True):
+    """A workflow as listed. `event_offset` is the offset of the command that last changed it."""
+
+    id: int
+    workflow_name: str
+    namespace: str
+    create_time: datetime
+    update_time: datetime
+    is_enabled: bool = True
+    event_offset: int = -1
+
+
+class WorkflowSnapshot(Value, frozen=True):
+    """One upload of a workflow; never changes."""
+
+    id: int
+    workflow_id: int
+    create_time: datetime
+    definition: WorkflowDefinition
+    bundle: BundleRef | None = None
+
+
+class WorkflowExecution(Value, frozen=True):
+    """One run of a workflow. `reason` says why it did not end in success."""
+
+    id: int
+    workflow_id: int
+    begin_date: datetime
+    end_date: datetime | None = None
+    status: WorkflowStatus = WorkflowStatus.INIT
+    run_type: ExecutionType = ExecutionType.MANUAL
+    snapshot_id: int = 0
+    event_offset: int = -1
+    reason: str = ""
+
+
+class TaskExecution(Value, frozen=True):
+    """One run of a task: the `sequence_number`-th of its workflow execution.
+
+    A retry is another attempt (`try_number`) of the same task execution. `begin_date` is when the
+    first attempt was seen running.
+    """
+
+    id: int
+    workflow_execution_id: int
+    task_name: str
+    sequence_number: int
+    try_number: int = 1
+    begin_date: datetime | None = None
+    end_date: datetime | None = None
+    status: TaskStatus = TaskStatus.INIT
+    reason: str = ""
+
+    @property
+    def attempt(self) -> "AttemptKey":
+        return AttemptKey(
+            workflow_execution_id=self.workflow_execution_id,
+            task_name=self.task_name,
+            sequence_number=self.sequence_number,
+            try_number=self.try_number,
+        )
+
+
+class WorkflowSchedule(Value, frozen=True):
+    """Starts executions of a workflow by the clock."""
+
+    id: int
+    workflow_id: int
+    expression: str
+    create_time: datetime
+    is_paused: bool = False
+
+
+class WorkflowTrigger(Value, frozen=True):
+    """Starts an execution of a workflow when a condition on events is met."""
+
+    id: int
+    workflow_id: int
+    rule: AnyCondition
+    create_time: datetime
+    is_paused: bool = False
+
+
+class AttemptKey(Value, order=True, frozen=True):
+    """Names one attempt of one task execution; at most one process ever runs for it."""
+
+    workflow_execution_id: int
+    task_name: str
+    sequence_number: int
+    try_number: int = 1
+
+    def __str__(self) -> str:
+        return (
+            f"{self.workflow_execution_id}_{self.task_name}_"
+            f"{self.sequence_number}.{self.try_number}"
+        )
+
+
+class AttemptRequest(Value, frozen=True):
+    """All that an executor needs to run one attempt."""
+
+    key: AttemptKey
+    namespace: str
+    workflow_name: str
+    task: TaskDefinition
+    bundle: BundleRef | None = None
+    snapshot_id: int = 0
+
+
+class AttemptReport(Value, frozen=True):
+    """What an executor says of an attempt: RUNNING, SUCCESS, FAILED or STOPPED, and why."""
+
+    key: AttemptKey
+    status: TaskStatus
+    reason: str = ""
+
+
+class RunningTask(Value, frozen=True):
+    """What the processes of an attempt find about it in their environment."""
+
+    namespace: str
+    workflow_name: str
+    key: AttemptKey
+    notification_uri: str
+
+    def to_environment(self) -> dict[str, str]:
+        """The environment variables that carry this."""
+        return {
+            TASK_VARIABLE: encode(self).decode(),
+            "AIFLOW_NOTIFICATION_URI": self.notification_uri,
+        }
+
+    @classmethod
+    def from_environment(cls) -> "RunningTask | None":
+        """The attempt that this process belongs to, None outside of a task."""
+        text = os.environ.get(TASK_VARIABLE)
+        return decode(text, cls) if text else None

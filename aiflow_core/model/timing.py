@@ -1,0 +1,66 @@
+"""Time expressions of schedules and periodic tasks: what they may be, and when they fire next.
+
+Two forms, as the manual has them: `cron@minute hour day-of-month month day-of-week` (five fields,
+UTC) and `interval@days hours minutes seconds`. Pure functions of the expression and a moment.
+"""
+
+import re
+from datetime import timedelta
+
+from aiflow_core.clock import to_datetime, to_ms
+from aiflow_core.errors import DefinitionError
+
+_FORMS = (
+    "Write 'cron@m h dom mon dow' (five fields) or 'interval@days hours minutes seconds', for "
+    "example 'cron@0 * * * *' or 'interval@0 0 10 0'."
+)
+
+
+def check_expression(expression: str) -> None:
+    """Raise `DefinitionError` unless the expression is a time expression."""
+    kind, at, rest = expression.partition("@")
+    if not at:
+        misprint = re.fullmatch(r"(cron|interval)\s*(.+)", expression.strip())
+        hint = f"Did you mean '{misprint[1]}@{misprint[2]}'?" if misprint else _FORMS
+        raise DefinitionError(f"{expression!r} is not a time expression.", next_step=hint)
+    if kind == "cron":
+        from croniter import croniter
+
+        if len(rest.split()) != 5 or not croniter.is_valid(rest):
+            raise DefinitionError(
+                f"{rest!r} is not a cron expression of five fields.", next_step=_FORMS
+            )
+        if next_fire(expression, 0) is None:
+            raise DefinitionError(f"{expression!r} never comes true.", next_step=_FORMS)
+    elif kind == "interval":
+        if _interval(rest) is None:
+            raise DefinitionError(
+                f"{rest!r} is not an interval of days, hours, minutes and seconds above 0.",
+                next_step=_FORMS,
+            )
+    else:
+        raise DefinitionError(f"{expression!r} is not a time expression.", next_step=_FORMS)
+
+
+def next_fire(expression: str, after_ms: int) -> int | None:
+    """The first moment after `after_ms` (both milliseconds since the epoch) at which the expression
+    fires; None when there is none. An interval counts from `after_ms`."""
+    kind, _, rest = expression.partition("@")
+    if kind == "interval":
+        period = _interval(rest)
+        return None if period is None else after_ms + round(period.total_seconds() * 1000)
+    from croniter import CroniterBadDateError, croniter
+
+    try:
+        return to_ms(croniter(rest, to_datetime(after_ms)).get_next(type(to_datetime(0))))
+    except CroniterBadDateError:
+        return None
+
+
+def _interval(text: str) -> timedelta | None:
+    parts = text.split()
+    if len(parts) != 4 or not all(re.fullmatch(r"\d+(\.\d+)?", p) for p in parts):
+        return None
+    days, hours, minutes, seconds = map(float, parts)
+    period = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
+    return period if period >= timedelta(milliseconds=1) else None
