@@ -1,0 +1,46 @@
+"""What a part of a running deployment is told about the whole."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aiflow_core.clock import Clock
+from aiflow_core.model.execution import AttemptKey
+from aiflow_core.model.workflow import check_name
+
+
+class Silence:
+    """A hook relay to which nobody listens."""
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda **facts: []
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deployment:
+    """Handed to each plugin at `start`.
+
+    Attributes:
+        home: directory for the deployment's own files (`AIFLOW_HOME`).
+        log_dir: directory under which task logs are written.
+        notification_uri: `host:port` at which tasks reach the notification server.
+        clock: the time.
+        hooks: `hooks.<name>(**facts)` tells every observer, see `aiflow_core.hookspecs`; what an
+            observer raises never arrives here.
+    """
+
+    home: Path
+    log_dir: Path
+    notification_uri: str
+    clock: Clock = field(default_factory=Clock)
+    hooks: Any = field(default_factory=Silence)
+
+
+def log_file(log_dir: Path, workflow_name: str, key: AttemptKey) -> Path:
+    """`<log_dir>/<workflow>/<execution>/<task>/<sequence number>[.<try number>].log`; the first
+    attempt's file has no try number."""
+    check_name("workflow", workflow_name)
+    check_name("task", key.task_name)
+    attempt = f".{key.try_number}" if key.try_number > 1 else ""
+    name = f"{key.sequence_number}{attempt}.log"
+    return log_dir / workflow_name / str(key.workflow_execution_id) / key.task_name / name

@@ -1,0 +1,1 @@
+"""What a plugin must be: one contract per file."""

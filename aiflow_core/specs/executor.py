@@ -1,0 +1,56 @@
+"""Executor: runs attempts, and tells what became of them."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from aiflow_core.deployment import Deployment
+from aiflow_core.model.execution import AttemptKey, AttemptReport, AttemptRequest
+from aiflow_core.specs.blob_manager import BlobManager
+
+Report = Callable[[AttemptReport], None]
+
+
+class Executor(ABC):
+    """Runs attempts of tasks, each in a process of its own.
+
+    Everything is idempotent by attempt key, because the scheduler repeats what it is not certain to
+    have said. For each submitted attempt the executor reports RUNNING once it runs (it may skip
+    this) and then exactly one final status; a report may be repeated. Whatever happens to the
+    process (it raises, exits, is killed, never starts), a final report with the reason follows
+    without being asked for. Work beyond the executor's capacity waits inside it.
+
+    Constructor keywords are the executor's settings.
+    """
+
+    @abstractmethod
+    def start(
+        self, stack: ExitStack, deployment: Deployment, blobs: BlobManager, report: Report
+    ) -> None:
+        """Begin to work, and hang the clean-up on `stack`.
+
+        Unwinding the stack leaves running attempts running: they are adopted by the next start.
+        `report` may be called from any thread and returns quickly.
+        """
+
+    @abstractmethod
+    def submit(self, request: AttemptRequest) -> None:
+        """Run the attempt, unless it was started before; then adopt it as `adopt` does."""
+
+    @abstractmethod
+    def adopt(self, request: AttemptRequest) -> None:
+        """Take over an attempt that was reported RUNNING before a restart.
+
+        Still running: watch it, and report its end. Ended: report how. Vanished without a result:
+        report FAILED, saying so. Never start it a second time.
+        """
+
+    @abstractmethod
+    def stop(self, key: AttemptKey) -> None:
+        """End the attempt: gracefully, then by force. Reports STOPPED when all its processes are
+        verified gone (or the final status that it reached by itself before). An attempt that waits
+        is reported STOPPED at once; so is one that is not known here."""
+
+    @abstractmethod
+    def stop_all(self) -> None:
+        """End all attempts and return when they are gone. For a deployment that ends for good."""

@@ -1,0 +1,104 @@
+"""Operator: a task that can be executed."""
+
+import inspect
+import logging
+from abc import abstractmethod
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Any, Self
+
+from aiflow_core.model.execution import AttemptKey
+from aiflow_core.model.serialization import is_plain
+from aiflow_core.model.workflow import Task, TaskConfig, Workflow
+
+ENTRY_POINT_GROUP = "aiflow.operator"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskContext:
+    """What a running task knows about itself."""
+
+    key: AttemptKey
+    namespace: str
+    workflow_name: str
+    workflow: Workflow | None = None
+
+    @property
+    def task_execution_key(self) -> AttemptKey:
+        return self.key
+
+
+class AttemptStopped(BaseException):
+    """Raised in the main thread of a task's process when the task is asked to stop.
+
+    Not an `Exception`: a task's own `except Exception` must not swallow it.
+    """
+
+
+class Operator(Task):
+    """Base of all operators.
+
+    A subclass takes `name` first and passes it to `super().__init__` with the keywords it does not
+    know itself: these are the options of `TaskConfig`. Its other constructor arguments are its
+    parameters. Where they are plain data and the class is registered as an entry point of the group
+    `aiflow.operator`, the task runs from the definition alone; otherwise the task's process loads
+    the workflow file and finds the task there by its name.
+
+    The methods are called in the process of one attempt, in this order: `start`,
+    `await_termination`. They return normally on success; what they raise is the reason of the
+    failure. When the task is asked to stop, whatever runs is interrupted by `AttemptStopped`, and
+    then `stop` is called.
+    """
+
+    _arguments: dict[str, Any]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        self = super().__new__(cls)
+        try:
+            bound = inspect.signature(cls.__init__).bind(self, *args, **kwargs)
+        except TypeError:
+            # __init__ is about to be called with the same arguments and says it better.
+            self._arguments = {}
+            return self
+        arguments = dict(bound.arguments)
+        for parameter in bound.signature.parameters.values():
+            if parameter.kind is parameter.VAR_KEYWORD:
+                arguments.update(arguments.pop(parameter.name, {}))
+        _, _, *own = arguments  # the instance, then the name
+        options = TaskConfig.__struct_fields__
+        self._arguments = {key: arguments[key] for key in own if key not in options}
+        return self
+
+    def __init__(self, name: str, **config: Any) -> None:
+        super().__init__(name, **config)
+        self.log = logging.getLogger("aiflow.task.operator")
+
+    @abstractmethod
+    def start(self, context: TaskContext) -> None:
+        """Do the work, or start it."""
+
+    def stop(self, context: TaskContext) -> None:  # noqa: B027  (nothing to undo is normal)
+        """Undo what `start` began elsewhere: cancel a job, end a child process."""
+
+    def await_termination(  # noqa: B027  (work done in `start` needs no waiting)
+        self, context: TaskContext, timeout: int | None = None
+    ) -> None:
+        """Wait until what `start` began has ended; raise when it failed."""
+
+    def operator_and_params(self) -> tuple[str, dict[str, Any] | None]:
+        name = registered_name(type(self))
+        return name, self._arguments if name and is_plain(self._arguments) else None
+
+
+def registered_name(cls: type[Operator]) -> str:
+    """The entry-point name of an operator class, empty when it is not registered.
+
+    Nothing is imported but what is loaded already: the class's own distribution.
+    """
+    package = cls.__module__.partition(".")[0]
+    for entry in entry_points(group=ENTRY_POINT_GROUP):
+        if entry.value == f"{cls.__module__}:{cls.__qualname__}":
+            return entry.name
+        if entry.module.partition(".")[0] == package and entry.load() is cls:
+            return entry.name
+    return ""

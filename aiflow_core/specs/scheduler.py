@@ -1,0 +1,290 @@
+"""Scheduler: takes workflows, starts and stops executions, answers for them.
+
+`Scheduler` is what every scheduler offers. Namespaces, schedules, triggers and snapshots are
+further contracts that a scheduler may also implement; `offers` asks for them.
+"""
+
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from typing import Any, TypeVar
+
+from aiflow_core.deployment import Deployment
+from aiflow_core.errors import UsageError
+from aiflow_core.model.condition import AnyCondition
+from aiflow_core.model.execution import (
+    BundleRef,
+    Namespace,
+    TaskExecution,
+    WorkflowExecution,
+    WorkflowInfo,
+    WorkflowSchedule,
+    WorkflowSnapshot,
+    WorkflowTrigger,
+)
+from aiflow_core.model.workflow import DEFAULT_NAMESPACE, WorkflowDefinition
+from aiflow_core.specs.blob_manager import BlobManager
+from aiflow_core.specs.event_store import EventStore
+from aiflow_core.specs.executor import Executor
+
+_request_id: ContextVar[str] = ContextVar("request_id", default="")
+
+
+@contextmanager
+def request(request_id: str) -> Iterator[None]:
+    """Name the request that the calls inside the block belong to.
+
+    A call that changes something takes place once per request id, however often it is repeated;
+    this is how a client may safely try again.
+    """
+    token = _request_id.set(request_id)
+    try:
+        yield
+    finally:
+        _request_id.reset(token)
+
+
+def current_request_id() -> str:
+    """The id of the current request; a new one when the caller named none."""
+    return _request_id.get() or uuid.uuid4().hex
+
+
+class Scheduler(ABC):
+    """What every scheduler offers.
+
+    A method that changes something returns when the change is durable. Errors: `NotFoundError`,
+    `ConflictError` (the state does not allow it), `DefinitionError`, `UnavailableError`.
+    Lists are ordered by id, newest last; `limit=None` means all.
+
+    Constructor keywords are the scheduler's settings.
+    """
+
+    def start(  # noqa: B027  (a client of a scheduler elsewhere has nothing to start)
+        self,
+        stack: ExitStack,
+        deployment: Deployment,
+        events: EventStore,
+        executor: Executor,
+        blobs: BlobManager,
+    ) -> None:
+        """Begin to schedule in this process, and hang the clean-up on `stack`.
+
+        The scheduler starts the executor, whose reports it takes.
+        """
+
+    @abstractmethod
+    def submit_workflow(
+        self, definition: WorkflowDefinition, bundle: BundleRef | None = None
+    ) -> WorkflowInfo:
+        """Make a new snapshot the current one of its workflow, and enable the workflow."""
+
+    @abstractmethod
+    def get_workflow(
+        self, workflow_name: str, namespace: str = DEFAULT_NAMESPACE
+    ) -> WorkflowInfo: ...
+
+    @abstractmethod
+    def list_workflows(
+        self, namespace: str = DEFAULT_NAMESPACE, limit: int | None = None, offset: int = 0
+    ) -> list[WorkflowInfo]: ...
+
+    @abstractmethod
+    def delete_workflow(self, workflow_name: str, namespace: str = DEFAULT_NAMESPACE) -> None:
+        """Delete the workflow and all that belongs to it; a conflict while an execution runs."""
+
+    @abstractmethod
+    def disable_workflow(self, workflow_name: str, namespace: str = DEFAULT_NAMESPACE) -> None:
+        """No more executions start. Running ones are not affected."""
+
+    @abstractmethod
+    def enable_workflow(self, workflow_name: str, namespace: str = DEFAULT_NAMESPACE) -> None: ...
+
+    @abstractmethod
+    def start_workflow_execution(
+        self, workflow_name: str, namespace: str = DEFAULT_NAMESPACE
+    ) -> WorkflowExecution:
+        """Start an execution of the current snapshot; a conflict when the workflow is disabled."""
+
+    @abstractmethod
+    def stop_workflow_execution(self, workflow_execution_id: int) -> WorkflowExecution:
+        """Stop all tasks of the execution; it is STOPPED when the last is gone."""
+
+    @abstractmethod
+    def stop_workflow_executions(
+        self, workflow_name: str, namespace: str = DEFAULT_NAMESPACE
+    ) -> list[WorkflowExecution]:
+        """Stop all running executions of the workflow."""
+
+    @abstractmethod
+    def delete_workflow_execution(self, workflow_execution_id: int) -> None:
+        """Delete a finished execution with its tasks; a conflict while it runs."""
+
+    @abstractmethod
+    def get_workflow_execution(self, workflow_execution_id: int) -> WorkflowExecution: ...
+
+    @abstractmethod
+    def list_workflow_executions(
+        self,
+        workflow_name: str,
+        namespace: str = DEFAULT_NAMESPACE,
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> list[WorkflowExecution]: ...
+
+    @abstractmethod
+    def start_task_execution(self, workflow_execution_id: int, task_name: str) -> TaskExecution:
+        """Start the task; nothing happens, and the running one is returned, when it runs."""
+
+    @abstractmethod
+    def stop_task_execution(self, workflow_execution_id: int, task_name: str) -> TaskExecution:
+        """Stop the task; a conflict when it does not run."""
+
+    @abstractmethod
+    def restart_task_execution(self, workflow_execution_id: int, task_name: str) -> TaskExecution:
+        """Stop the task if it runs, then start it anew."""
+
+    @abstractmethod
+    def get_task_execution(self, task_execution_id: int) -> TaskExecution: ...
+
+    @abstractmethod
+    def list_task_executions(
+        self, workflow_execution_id: int, limit: int | None = None, offset: int = 0
+    ) -> list[TaskExecution]: ...
+
+
+class NamespaceOperations(ABC):
+    """Groups of workflows."""
+
+    @abstractmethod
+    def add_namespace(self, name: str, properties: dict[str, Any] | None = None) -> Namespace: ...
+
+    @abstractmethod
+    def get_namespace(self, name: str) -> Namespace: ...
+
+    @abstractmethod
+    def update_namespace(self, name: str, properties: dict[str, Any]) -> Namespace: ...
+
+    @abstractmethod
+    def list_namespaces(self, limit: int | None = None, offset: int = 0) -> list[Namespace]: ...
+
+    @abstractmethod
+    def delete_namespace(self, name: str) -> None:
+        """Delete the namespace; a conflict while it has workflows."""
+
+
+class ScheduleOperations(ABC):
+    """Executions by the clock."""
+
+    @abstractmethod
+    def add_workflow_schedule(
+        self, expression: str, workflow_name: str, namespace: str = DEFAULT_NAMESPACE
+    ) -> WorkflowSchedule: ...
+
+    @abstractmethod
+    def get_workflow_schedule(self, schedule_id: int) -> WorkflowSchedule: ...
+
+    @abstractmethod
+    def list_workflow_schedules(
+        self,
+        workflow_name: str,
+        namespace: str = DEFAULT_NAMESPACE,
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> list[WorkflowSchedule]: ...
+
+    @abstractmethod
+    def delete_workflow_schedule(self, schedule_id: int) -> None: ...
+
+    @abstractmethod
+    def delete_workflow_schedules(
+        self, workflow_name: str, namespace: str = DEFAULT_NAMESPACE
+    ) -> None: ...
+
+    @abstractmethod
+    def pause_workflow_schedule(self, schedule_id: int) -> WorkflowSchedule: ...
+
+    @abstractmethod
+    def resume_workflow_schedule(self, schedule_id: int) -> WorkflowSchedule:
+        """Fire again from now on; what was due while paused is not made up for."""
+
+
+class TriggerOperations(ABC):
+    """Executions by events."""
+
+    @abstractmethod
+    def add_workflow_trigger(
+        self, rule: AnyCondition, workflow_name: str, namespace: str = DEFAULT_NAMESPACE
+    ) -> WorkflowTrigger: ...
+
+    @abstractmethod
+    def get_workflow_trigger(self, trigger_id: int) -> WorkflowTrigger: ...
+
+    @abstractmethod
+    def list_workflow_triggers(
+        self,
+        workflow_name: str,
+        namespace: str = DEFAULT_NAMESPACE,
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> list[WorkflowTrigger]: ...
+
+    @abstractmethod
+    def delete_workflow_trigger(self, trigger_id: int) -> None: ...
+
+    @abstractmethod
+    def delete_workflow_triggers(
+        self, workflow_name: str, namespace: str = DEFAULT_NAMESPACE
+    ) -> None: ...
+
+    @abstractmethod
+    def pause_workflow_trigger(self, trigger_id: int) -> WorkflowTrigger: ...
+
+    @abstractmethod
+    def resume_workflow_trigger(self, trigger_id: int) -> WorkflowTrigger: ...
+
+
+class SnapshotOperations(ABC):
+    """The uploads of a workflow."""
+
+    @abstractmethod
+    def get_workflow_snapshot(self, snapshot_id: int) -> WorkflowSnapshot: ...
+
+    @abstractmethod
+    def list_workflow_snapshots(
+        self,
+        workflow_name: str,
+        namespace: str = DEFAULT_NAMESPACE,
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> list[WorkflowSnapshot]: ...
+
+    @abstractmethod
+    def delete_workflow_snapshot(self, snapshot_id: int) -> None:
+        """Delete the snapshot; a conflict while it is the current one or an execution runs on it."""
+
+    @abstractmethod
+    def delete_workflow_snapshots(
+        self, workflow_name: str, namespace: str = DEFAULT_NAMESPACE
+    ) -> None:
+        """Delete all snapshots of the workflow that can be deleted."""
+
+
+CONTRACTS: tuple[type, ...] = (
+    Scheduler,
+    NamespaceOperations,
+    ScheduleOperations,
+    TriggerOperations,
+    SnapshotOperations,
+)
+
+C = TypeVar("C")
+
+
+def offers(scheduler: Scheduler, contract: type[C]) -> C:
+    """The scheduler, as something that also fulfils `contract`; `UsageError` when it does not."""
+    if isinstance(scheduler, contract):
+        return scheduler
+    what = contract.__name__.removesuffix("Operations").lower()
+    raise UsageError(f"The scheduler {type(scheduler).__name__} offers no {what}s.")
