@@ -1,0 +1,160 @@
+"""SQL databases, opened so that a commit is durable and a write transaction is alone.
+
+For plugins that keep something in SQL; needs the extra `aiflow-core[sql]`. The core itself touches
+no database.
+
+* SQLite: WAL with `synchronous=FULL` (a commit is on disk before it returns), and every
+  transaction begins with BEGIN IMMEDIATE, so that none can fail half-way for want of the lock.
+* PostgreSQL and MySQL/MariaDB: READ COMMITTED, so that a row lock locks a row and not a gap.
+"""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, inspect
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
+
+from aiflow_core.errors import ConfigError, UnavailableError
+
+log = logging.getLogger(__name__)
+
+_DRIVERS = {"postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql", "mariadb": "mysql+pymysql"}
+_EXTRAS = {"psycopg": "postgresql", "pymysql": "mysql", "MySQLdb": "mysqlclient"}
+
+
+def open_engine(uri: str, **pool: Any) -> Engine:
+    """The engine of a database URI.
+
+    `pool` are SQLAlchemy's pool options; SQLite ignores them. `ConfigError` for a URI that is none.
+    """
+    url = _url(uri)
+    if url.get_backend_name() == "sqlite":
+        return _open_sqlite(url)
+    try:
+        return create_engine(url, isolation_level="READ COMMITTED", pool_pre_ping=True, **pool)
+    except ModuleNotFoundError as error:
+        extra = _EXTRAS.get(str(error.name), str(error.name))
+        raise ConfigError(
+            f"The driver {error.name!r} of {shown(uri)} is not installed.",
+            next_step=f"Run `pip install 'aiflow-event-store-sql[{extra}]'`."
+            if extra in ("postgresql", "mysql")
+            else f"Run `pip install {extra}`.",
+        ) from error
+
+
+def shown(uri: str) -> str:
+    """The URI as it may be printed: without the password."""
+    return _url(uri).render_as_string(hide_password=True)
+
+
+@contextmanager
+def reachable(uri: str) -> Iterator[None]:
+    """Turn a failure to reach or use the database into `UnavailableError` with the reason."""
+    try:
+        yield
+    except OperationalError as error:
+        raise UnavailableError(
+            f"The database {shown(uri)} cannot be used: {reason(error)}.",
+            next_step="Check that it exists, that it is up, and that its URI is right.",
+        ) from error
+
+
+def reason(error: DBAPIError) -> str:
+    """What the database itself said."""
+    return " ".join(str(error.orig).split()).rstrip(".")
+
+
+def migrate(engine: Engine, package: str, revision: str = "head") -> None:
+    """Bring the tables of `package` (its sub-package `migrations` is an Alembic script directory)
+    to `revision`."""
+    from alembic import command
+
+    with engine.begin() as connection:
+        command.upgrade(_alembic(package, connection), revision)
+
+
+def downgrade(engine: Engine, package: str, revision: str) -> None:
+    """Take the tables of `package` back to `revision`; `base` removes them."""
+    from alembic import command
+
+    with engine.begin() as connection:
+        command.downgrade(_alembic(package, connection), revision)
+
+
+def check_current(engine: Engine, package: str, *, uri: str, init_command: str) -> None:
+    """Raise `ConfigError` unless the tables of `package` are at its newest revision."""
+    from alembic.runtime.migration import MigrationContext
+    from alembic.script import ScriptDirectory
+
+    with reachable(uri), engine.connect() as connection:
+        config = _alembic(package, connection)
+        wanted = ScriptDirectory.from_config(config).get_current_head()
+        table = version_table(package)
+        found = None
+        if inspect(connection).has_table(table):
+            context = MigrationContext.configure(connection, opts={"version_table": table})
+            found = context.get_current_revision()
+    if found != wanted:
+        state = f"is at revision {found}, not {wanted}" if found else "has no tables yet"
+        raise ConfigError(
+            f"The database {shown(uri)} {state}.", next_step=f"Run `{init_command}`."
+        )
+
+
+def version_table(package: str) -> str:
+    """Name of the table in which Alembic keeps the revision: two plugins may share a database."""
+    return f"{package.removeprefix('aiflow_')}_version"
+
+
+def _alembic(package: str, connection: Connection) -> Any:
+    from alembic.config import Config
+
+    config = Config(attributes={"connection": connection, "version_table": version_table(package)})
+    config.set_main_option("script_location", f"{package}:migrations")
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def _url(uri: str) -> URL:
+    try:
+        url = make_url(uri)
+        if url.drivername in _DRIVERS:
+            url = url.set(drivername=_DRIVERS[url.drivername])
+        url.get_dialect()
+    except (ArgumentError, NoSuchModuleError) as error:
+        raise ConfigError(
+            f"{uri.partition('@')[2] or uri!r} is not the URI of a database.",
+            next_step="Write for example sqlite:////path/to/file.db, "
+            "postgresql://user@host/name or mysql://user@host/name.",
+        ) from error
+    return url
+
+
+def _open_sqlite(url: URL) -> Engine:
+    path = url.database or ""
+    if path and path != ":memory:":
+        directory = os.path.dirname(os.path.abspath(path))
+        if not os.path.isdir(directory):
+            raise ConfigError(
+                f"The directory {directory} of the database {url} does not exist.",
+                next_step="Make it, or change the URI.",
+            )
+    engine = create_engine(url, connect_args={"timeout": 30, "check_same_thread": False})
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, record: Any) -> None:
+        # Python's own transaction handling begins late and unlocked; ours begins below.
+        connection.isolation_level = None
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}").close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        read_only = connection.get_execution_options().get("read_only", False)
+        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+    return engine
