@@ -1,0 +1,651 @@
+"""The contract suite of executors, and one that runs nothing but does what a test tells it."""
+
+import os
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from aiflow_core.bundle import pack
+from aiflow_core.deployment import Deployment
+from aiflow_core.model.execution import AttemptKey, AttemptReport, AttemptRequest, BundleRef
+from aiflow_core.model.status import TASK_FINISHED, TaskStatus
+from aiflow_core.model.workflow import TaskConfig, TaskDefinition
+from aiflow_core.specs.blob_manager import BlobManager
+from aiflow_core.specs.executor import Executor, Report
+from aiflow_core.testing.blob_manager import MemoryBlobManager
+from aiflow_core.testing.clock import ManualClock
+
+DEADLINE = 30.0
+"""Seconds of real time after which a test gives up waiting for a process."""
+
+
+class MemoryExecutor(Executor):
+    """Attempts that run when they are submitted and end when a test says so."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: dict[AttemptKey, AttemptRequest] = {}
+        self._ended: dict[AttemptKey, AttemptReport] = {}
+        self.started: list[AttemptRequest] = []
+        """Every attempt that was started, in order; each once."""
+
+    def start(
+        self, stack: ExitStack, deployment: Deployment, blobs: BlobManager, report: Report
+    ) -> None:
+        self._report = report
+
+    def submit(self, request: AttemptRequest) -> None:
+        with self._lock:
+            if request.key not in self._running and request.key not in self._ended:
+                self._running[request.key] = request
+                self.started.append(request)
+        self.adopt(request)
+
+    def adopt(self, request: AttemptRequest) -> None:
+        with self._lock:
+            report = self._ended.get(request.key)
+            if report is None:
+                report = AttemptReport(
+                    key=request.key,
+                    status=TaskStatus.RUNNING
+                    if request.key in self._running
+                    else TaskStatus.FAILED,
+                    reason="" if request.key in self._running else "vanished without a result",
+                )
+        self._report(report)
+
+    def stop(self, key: AttemptKey) -> None:
+        self.end(key, TaskStatus.STOPPED)
+
+    def stop_all(self) -> None:
+        for key in self.running:
+            self.stop(key)
+
+    @property
+    def running(self) -> list[AttemptKey]:
+        """The attempts that have not ended, in the order in which they were started."""
+        with self._lock:
+            return list(self._running)
+
+    def end(self, key: AttemptKey, status: TaskStatus, reason: str = "") -> None:
+        """Let the attempt end; one that has ended keeps its first status, which is told again."""
+        with self._lock:
+            self._running.pop(key, None)
+            report = self._ended.setdefault(
+                key, AttemptReport(key=key, status=status, reason=reason)
+            )
+        self._report(report)
+
+
+FLOW = '''
+import os, signal, subprocess, sys, threading, time
+from pathlib import Path
+from aiflow_core import Operator, Workflow
+from aiflow_core.specs.operator import AttemptStopped
+
+DESK = Path({desk!r})
+
+def note(text):
+    with open(DESK / "journal", "a") as journal:
+        journal.write(text + "\\n")
+
+def wait_for(name):
+    until = time.monotonic() + 60
+    while not (DESK / name).exists():
+        assert time.monotonic() < until, name
+        time.sleep(0.005)
+
+class Call(Operator):
+    def __init__(self, name, function, **config):
+        super().__init__(name, **config)
+        self.function = function
+    def start(self, context):
+        note(f"start {{context.key}} {{os.getpid()}}")
+        self.function()
+        note(f"end {{context.key}} {{os.getpid()}}")
+    def stop(self, context):
+        note(f"stop {{context.key}} {{os.getpid()}}")
+
+def speak():
+    print("said on stdout")
+    print("said on stderr", file=sys.stderr)
+    os.system("echo said by a child")
+def fail():
+    raise ValueError("no such luck")
+def leave(code):
+    sys.exit(code)
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+def abandon():
+    os._exit(3)
+def show_environment():
+    note("task " + os.environ["AIFLOW_TASK"])
+    note("uri " + os.environ["AIFLOW_NOTIFICATION_URI"])
+def with_family(stubborn=False):
+    ignore = "trap '' TERM; " if stubborn else ""
+    script = ignore + "(" + ignore + "echo start child $BASHPID >> " + str(DESK / "journal") + "; "
+    subprocess.run(["bash", "-c", script + "while true; do sleep 60; done)"])
+def stubborn():
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    while True:
+        with_family(stubborn=True)
+def leave_children_behind():
+    subprocess.Popen(["bash", "-c", "echo start child $BASHPID >> " + str(DESK / "journal")
+        + "; while true; do sleep 60; done"])
+    until = time.monotonic() + 60
+    while "start child" not in (DESK / "journal").read_text():
+        assert time.monotonic() < until
+        time.sleep(0.005)
+def swallow():
+    try:
+        wait_for("never")
+    except Exception:
+        note("swallowed")
+def use_thread():
+    threading.Thread(target=lambda: (wait_for("go"), note("thread is done"))).start()
+
+with Workflow("contract") as workflow:
+    Call("quick", lambda: None)
+    Call("speak", speak)
+    Call("fail", fail)
+    Call("exit_0", lambda: leave(0))
+    Call("exit_3", lambda: leave(3))
+    Call("die", die)
+    Call("abandon", abandon)
+    Call("environment", show_environment)
+    Call("waits", lambda: wait_for("go"))
+    Call("family", with_family)
+    Call("stubborn", stubborn)
+    Call("leaves_children", leave_children_behind)
+    Call("swallows", swallow)
+    Call("thread", use_thread)
+'''
+
+
+class Stage:
+    """An executor, the workflow that it runs tasks of, and everything that it reported."""
+
+    def __init__(self, make: Callable[[], Executor], home: Path) -> None:
+        self._make = make
+        self._changed = threading.Condition()
+        self._stack = ExitStack()
+        self.home = home
+        self.desk = home / "desk"
+        self.desk.mkdir(parents=True)
+        self.clock = ManualClock()
+        self.blobs = MemoryBlobManager()
+        self.reports: list[AttemptReport] = []
+        self.bundle = self.make_bundle(FLOW.format(desk=str(self.desk)))
+        self.executor = self._start()
+
+    def make_bundle(self, flow: str, name: str = "flow.py") -> BundleRef:
+        """Upload a workflow file."""
+        source = self.home / "source"
+        source.mkdir(exist_ok=True)
+        (source / name).write_text(flow)
+        archive, reference = pack(source / name, [], source)
+        return msgspec.structs.replace(reference, uri=self.blobs.upload(archive))
+
+    def request(
+        self, name: str, number: int = 1, *, bundle: BundleRef | None = None, isolation: str = ""
+    ) -> AttemptRequest:
+        config = TaskConfig(isolation=isolation or "forked")
+        return AttemptRequest(
+            key=AttemptKey(workflow_execution_id=1, task_name=name, sequence_number=number),
+            namespace="default",
+            workflow_name="contract",
+            task=TaskDefinition(name=name, config=config),
+            bundle=bundle or self.bundle,
+        )
+
+    def submit(self, name: str, number: int = 1, *, isolation: str = "") -> AttemptRequest:
+        request = self.request(name, number, isolation=isolation)
+        self.executor.submit(request)
+        return request
+
+    def run(self, name: str, *, isolation: str = "") -> AttemptReport:
+        """Submit the task and return its final report."""
+        return self.final(self.submit(name, isolation=isolation))
+
+    def final(self, request: AttemptRequest) -> AttemptReport:
+        """The final report of the attempt, waited for."""
+
+        def found() -> list[AttemptReport]:
+            return [
+                r for r in self.reports if r.key == request.key and r.status in TASK_FINISHED
+            ]
+
+        with self._changed:
+            assert self._changed.wait_for(found, DEADLINE), f"no end of {request.key}"
+            return found()[-1]
+
+    def await_report(self, request: AttemptRequest, status: TaskStatus) -> None:
+        with self._changed:
+            assert self._changed.wait_for(
+                lambda: any(r.key == request.key and r.status is status for r in self.reports),
+                DEADLINE,
+            ), f"{request.key} is not reported {status}: {self.reports}"
+
+    def statuses(self, request: AttemptRequest) -> list[TaskStatus]:
+        with self._changed:
+            return [r.status for r in self.reports if r.key == request.key]
+
+    def let_go(self) -> None:
+        """End the tasks that wait."""
+        (self.desk / "go").touch()
+
+    def journal(self, word: str = "") -> list[str]:
+        """The lines that tasks wrote, those that begin with `word`."""
+        path = self.desk / "journal"
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [line for line in lines if line.startswith(word)]
+
+    def await_journal(self, word: str, count: int = 1) -> list[str]:
+        wait_until(lambda: len(self.journal(word)) >= count, f"{count} lines {word!r}")
+        return self.journal(word)
+
+    def pids(self) -> list[int]:
+        """The processes that tasks noted when they started."""
+        return [int(line.split()[2]) for line in self.journal("start")]
+
+    def leave(self) -> None:
+        """Unwind the executor; what runs goes on."""
+        self._stack.close()
+
+    def restart(self) -> None:
+        """Leave the executor and start another in its place, which knows of nothing."""
+        self.leave()
+        self._stack = ExitStack()
+        with self._changed:
+            self.reports.clear()
+        self.executor = self._start()
+
+    def _start(self) -> Executor:
+        executor = self._make()
+        executor.start(
+            self._stack,
+            Deployment(
+                home=self.home / "aiflow",
+                log_dir=self.home / "aiflow" / "logs",
+                notification_uri="127.0.0.1:50052",
+                clock=self.clock,
+            ),
+            self.blobs,
+            self._take,
+        )
+        return executor
+
+    def _take(self, report: AttemptReport) -> None:
+        with self._changed:
+            self.reports.append(report)
+            self._changed.notify_all()
+
+
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    """Look again and again, until the deadline."""
+    until = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < until, f"not in {DEADLINE} s: {what}"
+        time.sleep(0.005)
+
+
+def is_running(pid: int) -> bool:
+    """Whether there is such a process, and it is not just waiting to be waited for."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+class ExecutorContract(ABC):
+    """What every executor must do. Subclass it as `Test...` and make one in `make`."""
+
+    parallelism = 3
+
+    @abstractmethod
+    def make(self) -> Executor:
+        """A new executor that runs `parallelism` attempts at once."""
+
+    @pytest.fixture
+    def stage(self, tmp_path: Path) -> Iterator[Stage]:
+        stage = Stage(self.make, tmp_path)
+        yield stage
+        stage.let_go()
+        stop = threading.Thread(target=stage.executor.stop_all, daemon=True)
+        stop.start()
+
+        def has_stopped() -> bool:
+            stage.clock.advance(3600)  # nobody is given his grace
+            return not stop.is_alive()
+
+        wait_until(has_stopped, "stop_all returns")
+        stage.leave()
+
+    # --- how attempts end ---
+
+    def test_a_task_that_returns_is_a_success(self, stage: Stage) -> None:
+        request = stage.submit("quick")
+
+        assert stage.final(request).status is TaskStatus.SUCCESS
+        assert stage.statuses(request) == [TaskStatus.RUNNING, TaskStatus.SUCCESS]
+        assert len(stage.journal("start")) == len(stage.journal("end")) == 1
+
+    def test_a_task_that_raises_fails_for_the_reason_it_gave(self, stage: Stage) -> None:
+        report = stage.run("fail")
+
+        assert report.status is TaskStatus.FAILED
+        assert report.reason.startswith("ValueError: no such luck (flow.py:")
+
+    def test_an_exit_code_of_0_is_a_success(self, stage: Stage) -> None:
+        assert stage.run("exit_0").status is TaskStatus.SUCCESS
+
+    def test_another_exit_code_is_a_failure(self, stage: Stage) -> None:
+        report = stage.run("exit_3")
+
+        assert (report.status, report.reason) == (TaskStatus.FAILED, "exit code 3")
+
+    def test_a_task_that_is_killed_fails_and_says_so(self, stage: Stage) -> None:
+        report = stage.run("die")
+
+        assert report.status is TaskStatus.FAILED
+        assert "signal 9" in report.reason
+
+    def test_a_task_whose_process_leaves_without_a_word_fails(self, stage: Stage) -> None:
+        report = stage.run("abandon")
+
+        assert report.status is TaskStatus.FAILED
+        assert "exit code 3" in report.reason
+
+    def test_a_task_ends_when_its_last_thread_has(self, stage: Stage) -> None:
+        request = stage.submit("thread")
+        stage.await_journal("end")
+        assert stage.statuses(request) == [TaskStatus.RUNNING]
+
+        stage.let_go()
+
+        assert stage.final(request).status is TaskStatus.SUCCESS
+        assert stage.journal("thread is done")
+
+    def test_no_process_outlives_its_task(self, stage: Stage) -> None:
+        assert stage.run("leaves_children").status is TaskStatus.SUCCESS
+
+        assert len(stage.pids()) == 2
+        assert not any(map(is_running, stage.pids()))
+
+    @pytest.mark.parametrize(
+        ("flow", "reason"),
+        [
+            ("import no_such_module", "flow.py:1: ModuleNotFoundError"),
+            ("x = (1", "flow.py:1: SyntaxError"),
+            ("import sys\nsys.exit(1)", "flow.py:2: the file calls sys.exit(1)"),
+            ("x = 1", "No workflow objects found in flow.py"),
+        ],
+        ids=["import error", "syntax error", "exit", "no workflow"],
+    )
+    def test_a_file_that_cannot_be_loaded_fails_each_of_its_tasks(
+        self, stage: Stage, flow: str, reason: str
+    ) -> None:
+        broken = stage.make_bundle(flow)
+        requests = [stage.request("quick", number, bundle=broken) for number in range(3)]
+        for request in requests:
+            stage.executor.submit(request)
+
+        for request in requests:
+            report = stage.final(request)
+            assert report.status is TaskStatus.FAILED
+            assert reason in report.reason
+
+    def test_a_file_without_the_task_fails_it(self, stage: Stage) -> None:
+        request = stage.request("no_such_task")
+        stage.executor.submit(request)
+
+        assert "has no operator 'no_such_task'" in stage.final(request).reason
+
+    def test_a_bundle_that_is_gone_fails_the_task(self, stage: Stage) -> None:
+        stage.blobs.delete(stage.bundle.uri)
+
+        report = stage.run("quick")
+
+        assert report.status is TaskStatus.FAILED
+        assert "No such blob" in report.reason
+
+    # --- what a task finds ---
+
+    def test_output_and_traceback_go_to_the_log_of_the_attempt(self, stage: Stage) -> None:
+        stage.run("speak")
+        stage.run("fail")
+
+        logs = stage.home / "aiflow" / "logs" / "contract" / "1"
+        said = (logs / "speak" / "1.log").read_text()
+        for line in ("said on stdout", "said on stderr", "said by a child"):
+            assert line in said
+        failure = (logs / "fail" / "1.log").read_text()
+        assert "Traceback" in failure
+        assert "no such luck" in failure
+
+    def test_a_task_finds_who_it_is_in_its_environment(self, stage: Stage) -> None:
+        assert stage.run("environment").status is TaskStatus.SUCCESS
+
+        assert '"task_name":"environment"' in stage.journal("task ")[0]
+        assert stage.journal("uri ") == ["uri 127.0.0.1:50052"]
+        assert "AIFLOW_TASK" not in os.environ
+
+    def test_a_task_can_have_an_interpreter_of_its_own(self, stage: Stage) -> None:
+        assert stage.run("quick", isolation="fresh").status is TaskStatus.SUCCESS
+
+    def test_the_files_of_an_execution_are_its_own(self, stage: Stage) -> None:
+        stage.run("quick")
+
+        assert (stage.home / "aiflow/working_dir/contract/1/flow/flow.py").is_file()
+
+    # --- how often, how many ---
+
+    def test_an_attempt_that_is_submitted_again_runs_once(self, stage: Stage) -> None:
+        request = stage.submit("waits")
+        stage.executor.submit(request)
+        stage.await_journal("start")
+        stage.executor.submit(request)
+        stage.let_go()
+        assert stage.final(request).status is TaskStatus.SUCCESS
+
+        stage.reports.clear()
+        stage.executor.submit(request)
+
+        assert stage.final(request).status is TaskStatus.SUCCESS
+        assert len(stage.journal("start")) == 1
+
+    def test_each_try_is_an_attempt_of_its_own(self, stage: Stage) -> None:
+        first = stage.request("quick")
+        second = msgspec.structs.replace(
+            first, key=msgspec.structs.replace(first.key, try_number=2)
+        )
+        for request in (first, second):
+            stage.executor.submit(request)
+            stage.final(request)
+
+        started = [line.split()[1] for line in stage.journal("start")]
+        assert started == ["1_quick_1.1", "1_quick_1.2"]
+        assert (stage.home / "aiflow/logs/contract/1/quick/1.2.log").is_file()
+
+    def test_no_more_run_at_once_than_allowed_and_the_rest_follows_in_order(
+        self, stage: Stage
+    ) -> None:
+        requests = [stage.submit("waits", number) for number in range(6)]
+        stage.await_journal("start", self.parallelism)
+        assert [stage.statuses(r) for r in requests[self.parallelism :]] == [[]] * 3
+
+        stage.let_go()
+
+        assert {stage.final(r).status for r in requests} == {TaskStatus.SUCCESS}
+        running = most = 0
+        for line in stage.journal():
+            running += 1 if line.startswith("start") else -1
+            most = max(most, running)
+        assert most == self.parallelism
+        waited = [int(line.split()[1].split("_")[2][0]) for line in stage.journal("start")]
+        assert sorted(waited[: self.parallelism]) == [0, 1, 2]
+
+    def test_many_quick_attempts_run_once_each(self, stage: Stage) -> None:
+        requests = [stage.submit("quick", number) for number in range(50)]
+
+        assert {stage.final(r).status for r in requests} == {TaskStatus.SUCCESS}
+        assert sorted(line.split()[1] for line in stage.journal("start")) == sorted(
+            str(r.key) for r in requests
+        )
+
+    # --- stopping ---
+
+    def test_a_running_task_is_asked_to_stop_and_may_tidy_up(self, stage: Stage) -> None:
+        request = stage.submit("waits")
+        stage.await_journal("start")
+
+        stage.executor.stop(request.key)
+
+        assert stage.final(request).status is TaskStatus.STOPPED
+        assert len(stage.journal("stop")) == 1
+        assert not stage.journal("end")
+
+    def test_what_a_task_started_is_stopped_with_it(self, stage: Stage) -> None:
+        request = stage.submit("family")
+        stage.await_journal("start child")
+
+        stage.executor.stop(request.key)
+
+        assert stage.final(request).status is TaskStatus.STOPPED
+        assert not any(map(is_running, stage.pids()))
+
+    def test_a_task_that_does_not_listen_is_killed_after_the_grace(self, stage: Stage) -> None:
+        request = stage.submit("stubborn")
+        stage.await_journal("start child")
+        stage.executor.stop(request.key)
+        stage.clock.await_waiters()
+        assert all(map(is_running, stage.pids()))
+
+        stage.clock.advance(3600)
+
+        assert stage.final(request).status is TaskStatus.STOPPED
+        assert not any(map(is_running, stage.pids()))
+
+    def test_a_task_cannot_mistake_the_stop_for_an_error_of_its_own(self, stage: Stage) -> None:
+        request = stage.submit("swallows")
+        stage.await_journal("start")
+
+        stage.executor.stop(request.key)
+
+        assert stage.final(request).status is TaskStatus.STOPPED
+        assert not stage.journal("swallowed")
+
+    def test_a_waiting_task_is_stopped_at_once_and_never_runs(self, stage: Stage) -> None:
+        running = [stage.submit("waits", number) for number in range(self.parallelism)]
+        stage.await_journal("start", self.parallelism)
+        waiting = stage.submit("quick")
+
+        stage.executor.stop(waiting.key)
+
+        assert stage.final(waiting).status is TaskStatus.STOPPED
+        stage.let_go()
+        assert {stage.final(r).status for r in running} == {TaskStatus.SUCCESS}
+        assert not [line for line in stage.journal("start") if "quick" in line]
+
+    def test_an_unknown_attempt_is_stopped_already(self, stage: Stage) -> None:
+        request = stage.request("quick")
+
+        stage.executor.stop(request.key)
+
+        assert stage.final(request).status is TaskStatus.STOPPED
+
+    def test_a_finished_attempt_keeps_its_status_when_it_is_stopped(self, stage: Stage) -> None:
+        request = stage.submit("quick")
+        stage.final(request)
+        stage.reports.clear()
+
+        stage.executor.stop(request.key)
+
+        assert stage.final(request).status is TaskStatus.SUCCESS
+
+    def test_stopping_everything_returns_when_everything_is_gone(self, stage: Stage) -> None:
+        requests = [stage.submit("family", number) for number in range(self.parallelism + 2)]
+        stage.await_journal("start child", self.parallelism)
+
+        stage.executor.stop_all()
+
+        assert not any(map(is_running, stage.pids()))
+        assert {stage.final(r).status for r in requests} == {TaskStatus.STOPPED}
+
+    # --- after a restart ---
+
+    @pytest.mark.parametrize("again", ["adopt", "submit"])
+    def test_a_task_that_still_runs_is_taken_over(self, stage: Stage, again: str) -> None:
+        request = stage.submit("waits")
+        stage.await_journal("start")
+        stage.restart()
+
+        getattr(stage.executor, again)(request)
+        stage.await_report(request, TaskStatus.RUNNING)
+        stage.let_go()
+
+        assert stage.final(request).status is TaskStatus.SUCCESS
+        assert len(stage.journal("start")) == 1
+
+    @pytest.mark.parametrize("again", ["adopt", "submit"])
+    def test_a_task_that_ended_meanwhile_is_reported(self, stage: Stage, again: str) -> None:
+        request = stage.submit("waits")
+        stage.await_journal("start")
+        stage.leave()
+        stage.let_go()
+        stage.await_journal("end")
+        stage.restart()
+
+        getattr(stage.executor, again)(request)
+
+        assert stage.final(request).status is TaskStatus.SUCCESS
+        assert len(stage.journal("start")) == 1
+
+    def test_a_task_that_was_killed_meanwhile_is_reported(self, stage: Stage) -> None:
+        request = stage.submit("waits")
+        stage.await_journal("start")
+        stage.restart()
+        os.kill(stage.pids()[0], 9)
+
+        stage.executor.adopt(request)
+
+        assert stage.final(request).status is TaskStatus.FAILED
+        assert len(stage.journal("start")) == 1
+
+    def test_a_task_of_which_nothing_is_left_has_failed(self, stage: Stage) -> None:
+        request = stage.request("quick")
+
+        stage.executor.adopt(request)
+
+        report = stage.final(request)
+        assert report.status is TaskStatus.FAILED
+        assert "vanished without a result" in report.reason
+        assert not stage.journal("start")
+
+    def test_a_task_that_was_taken_over_can_be_stopped(self, stage: Stage) -> None:
+        request = stage.submit("family")
+        stage.await_journal("start child")
+        stage.restart()
+        stage.executor.adopt(request)
+        stage.await_report(request, TaskStatus.RUNNING)
+
+        stage.executor.stop(request.key)
+
+        assert stage.final(request).status is TaskStatus.STOPPED
+        assert not any(map(is_running, stage.pids()))
+
+    def test_a_running_task_can_be_stopped_before_it_is_taken_over(self, stage: Stage) -> None:
+        request = stage.submit("family")
+        stage.await_journal("start child")
+        stage.restart()
+
+        stage.executor.stop(request.key)
+
+        assert stage.final(request).status is TaskStatus.STOPPED
+        assert not any(map(is_running, stage.pids()))
