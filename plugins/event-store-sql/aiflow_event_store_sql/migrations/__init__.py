@@ -1,0 +1,1 @@
+"""The tables, as Alembic revisions; `aiflow_core.database.migrate` applies them."""

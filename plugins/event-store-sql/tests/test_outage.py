@@ -1,0 +1,183 @@
+"""The database server goes away and comes back."""
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy.engine import make_url
+
+from aiflow_core.errors import UnavailableError
+from aiflow_core.model.event import Event
+from aiflow_core.testing.event_store import Follower
+from aiflow_event_store_sql.event_store import SqlEventStore
+
+# SQLite has no line that could break.
+pytestmark = pytest.mark.parametrize(
+    "database_url",
+    [
+        pytest.param("postgresql", marks=pytest.mark.postgresql),
+        pytest.param("mariadb", marks=pytest.mark.mariadb),
+    ],
+    indirect=True,
+)
+
+
+class Proxy:
+    """Stands between client and database, and cuts the line when told.
+
+    Attributes:
+        cut_at_commit: `before` the next COMMIT reaches the server, or `after` the server has
+            answered it, whose answer then gets lost.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        self.cut_at_commit = ""
+        self._server = (host, port)
+        self._lines: set[socket.socket] = set()
+        self._up = True
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def down(self) -> None:
+        self._up = False
+        for line in list(self._lines):
+            self._cut(line)
+
+    def up(self) -> None:
+        self._up = True
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.down()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:  # closed
+                return
+            if not self._up:
+                client.close()
+                continue
+            server = socket.create_connection(self._server)
+            self._lines |= {client, server}
+            answer_lost = threading.Event()
+            for source, target, is_client in ((client, server, True), (server, client, False)):
+                threading.Thread(
+                    target=self._forward, args=(source, target, is_client, answer_lost), daemon=True
+                ).start()
+
+    def _forward(
+        self,
+        source: socket.socket,
+        target: socket.socket,
+        is_client: bool,
+        answer_lost: threading.Event,
+    ) -> None:
+        try:
+            while data := source.recv(65536):
+                if is_client and self.cut_at_commit and b"COMMIT" in data:
+                    moment, self.cut_at_commit = self.cut_at_commit, ""
+                    if moment == "before":
+                        break
+                    answer_lost.set()
+                elif not is_client and answer_lost.is_set():
+                    break
+                target.sendall(data)
+        except OSError:  # the other direction has cut the line
+            pass
+        self._cut(source)
+        self._cut(target)
+
+    def _cut(self, line: socket.socket) -> None:
+        self._lines.discard(line)
+        with contextlib.suppress(OSError):  # it is cut already
+            line.shutdown(socket.SHUT_RDWR)
+        line.close()
+
+
+@pytest.fixture
+def proxy(database_url: str) -> Iterator[Proxy]:
+    url = make_url(database_url)
+    assert url.host
+    assert url.port
+    with contextlib.closing(Proxy(url.host, url.port)) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def store(database_url: str, proxy: Proxy) -> Iterator[SqlEventStore]:
+    url = make_url(database_url).set(port=proxy.port)
+    with contextlib.closing(SqlEventStore(url.render_as_string(), poll_interval=0.01)) as store:
+        store.initialize()
+        yield store
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_line_that_breaks_at_the_commit_neither_loses_nor_doubles_the_events(
+    store: SqlEventStore, proxy: Proxy, moment: str
+) -> None:
+    store.append([Event("a")])
+    proxy.cut_at_commit = moment
+
+    stored = store.append([Event("b"), Event("c")])
+
+    assert proxy.cut_at_commit == "", "the line was never cut"
+    assert [event.offset for event in stored] == [2, 3]
+    assert store.read(1) == stored
+
+
+def test_a_line_that_broke_while_nothing_was_written_is_not_noticed(
+    store: SqlEventStore, proxy: Proxy
+) -> None:
+    store.append([Event("a")])
+    proxy.down()
+    proxy.up()
+
+    assert store.append([Event("b")])[0].offset == 2
+
+
+def test_during_an_outage_appending_fails_and_afterwards_it_works(
+    store: SqlEventStore, proxy: Proxy
+) -> None:
+    store.append([Event("a")])
+    proxy.down()
+
+    for attempt in (lambda: store.append([Event("b", id="b")]), store.read, store.head):
+        with pytest.raises(UnavailableError, match=f"127.0.0.1:{proxy.port}"):
+            attempt()
+
+    proxy.up()
+    assert store.append([Event("b", id="b")])[0].offset == 2
+
+
+def test_a_subscription_outlives_an_outage_and_misses_nothing(
+    store: SqlEventStore, proxy: Proxy, database_url: str
+) -> None:
+    with (
+        contextlib.closing(SqlEventStore(database_url)) as elsewhere,
+        Follower(store.subscribe(0)) as follower,
+    ):
+        elsewhere.append([Event("a")])
+        assert [event.key for event in follower.take(1)] == ["a"]
+
+        proxy.down()
+        elsewhere.append([Event("b")])
+        with pytest.raises(UnavailableError):
+            store.head()
+        elsewhere.append([Event("c")])
+        proxy.up()
+
+        assert [event.key for event in follower.take(2)] == ["b", "c"]
+
+
+def test_a_subscription_can_be_closed_during_an_outage(store: SqlEventStore, proxy: Proxy) -> None:
+    with Follower(store.subscribe(0)) as follower:
+        store.append([Event("a")])
+        follower.take(1)
+        proxy.down()
+    follower.await_end()
