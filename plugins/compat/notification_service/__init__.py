@@ -1,0 +1,1 @@
+"""The notification service under the import names of AIFlow 0.4."""

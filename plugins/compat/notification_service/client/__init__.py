@@ -1,0 +1,1 @@
+"""Clients of the notification server under the import names of AIFlow 0.4."""

@@ -1,0 +1,1 @@
+"""What travels between the notification server and its clients."""

@@ -1,0 +1,324 @@
+"""The protocol on one side, an event store on the other: translates and decides nothing."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any
+
+import grpc
+
+from aiflow_core.clock import Clock
+from aiflow_core.errors import AIFlowError, UsageError
+from aiflow_core.model.event import Event, EventFilter, EventType, new_event_id
+from aiflow_core.specs.event_store import EventStore
+from aiflow_notification_server.client_ids import ClientIds
+from aiflow_notification_server.errors import TooManyStreamsError, as_status
+from aiflow_notification_server.log_tail import PAGE, LogTail
+from aiflow_notification_server.protocol import notification_service_pb2 as pb
+from aiflow_notification_server.protocol.conversion import (
+    PUBLIC_TYPES,
+    client_event_id,
+    event_from_proto,
+    event_to_proto,
+    filter_from_proto,
+    messages,
+)
+from aiflow_notification_server.protocol.notification_service_pb2_grpc import (
+    NotificationServiceServicer,
+)
+
+_PUBLIC = EventFilter(types=PUBLIC_TYPES)
+
+
+class Waiting:
+    """Those who wait for events: each holds a thread of the server, so there is a limit."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._places = threading.BoundedSemaphore(limit)
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Take a place; `TooManyStreamsError` when there is none."""
+        if not self._places.acquire(blocking=False):
+            raise TooManyStreamsError(self._limit)
+        try:
+            yield
+        finally:
+            self._places.release()
+
+
+def answered(reply: type[Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """For the original protocol: an error is an answer too."""
+
+    def decorate(method: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(method)
+        def handle(self: Any, request: Any, context: grpc.ServicerContext) -> Any:
+            try:
+                return method(self, request, context)
+            except TooManyStreamsError:
+                with as_status(context):
+                    raise
+            except AIFlowError as error:
+                facts = {"return_code": pb.ERROR, "return_msg": str(error)}
+                return reply(**{k: facts[k] for k in facts if k in reply.DESCRIPTOR.fields_by_name})
+
+        return handle
+
+    return decorate
+
+
+def with_status(method: Callable[..., Any]) -> Callable[..., Any]:
+    """For the extension: an error is a gRPC status."""
+
+    @wraps(method)
+    def handle(self: Any, request: Any, context: grpc.ServicerContext) -> Any:
+        with as_status(context):
+            return method(self, request, context)
+
+    return handle
+
+
+class NotificationServicer(NotificationServiceServicer):
+    """Serves `store`, of which `tail` is the end.
+
+    `member` is the address that clients are told, `max_streams` how many may wait for events at one
+    time, and `heartbeat` the seconds after which a silent stream says that it is alive.
+    """
+
+    def __init__(
+        self,
+        store: EventStore,
+        tail: LogTail,
+        *,
+        member: str,
+        max_streams: int,
+        heartbeat: float,
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._tail = tail
+        self._member = member
+        self._waiting = Waiting(max_streams)
+        self._heartbeat = heartbeat
+        self._clock = clock
+        self._clients = ClientIds(clock)
+
+    # --- the original protocol ---
+
+    @answered(pb.SendEventsResponse)
+    def sendEvent(
+        self, request: pb.SendEventRequest, context: grpc.ServicerContext
+    ) -> pb.SendEventsResponse:
+        sent = event_from_proto(request.event)
+        repeatable = request.enable_idempotence and request.uuid
+        event = Event(
+            key=sent.key,
+            value=sent.value,
+            namespace=sent.namespace,
+            sender=sent.sender,
+            context=sent.context,
+            type=EventType.USER,
+            id=client_event_id(request.uuid) if repeatable else new_event_id(),
+        )
+        return pb.SendEventsResponse(event=event_to_proto(self._append([event])[0]))
+
+    @answered(pb.ListEventsResponse)
+    def listEvents(
+        self, request: pb.ListEventsRequest, context: grpc.ServicerContext
+    ) -> pb.ListEventsResponse:
+        return self._list(
+            _asked(request),
+            request.start_offset,
+            request.end_offset,
+            request.timeout_seconds,
+            context,
+        )
+
+    @answered(pb.ListEventsResponse)
+    def listAllEvents(
+        self, request: pb.ListAllEventsRequest, context: grpc.ServicerContext
+    ) -> pb.ListEventsResponse:
+        after = self._after(request)
+        return self._list(_PUBLIC, after, request.end_offset, request.timeout_seconds, context)
+
+    @answered(pb.CountEventsResponse)
+    def countEvents(
+        self, request: pb.CountEventsRequest, context: grpc.ServicerContext
+    ) -> pb.CountEventsResponse:
+        counts = self._store.count(
+            _asked(request), after=request.start_offset, until=request.end_offset or None
+        )
+        return pb.CountEventsResponse(
+            event_count=sum(counts.values()),
+            sender_event_counts=[
+                pb.SenderEventCountProto(sender=sender, event_count=count)
+                for sender, count in sorted(counts.items())
+            ],
+        )
+
+    @answered(pb.TimeToOffsetResponse)
+    def timestampToEventOffset(
+        self, request: pb.TimeToOffsetRequest, context: grpc.ServicerContext
+    ) -> pb.TimeToOffsetResponse:
+        return pb.TimeToOffsetResponse(offset=self._store.offset_at(request.timestamp))
+
+    def registerClient(
+        self, request: pb.RegisterClientRequest, context: grpc.ServicerContext
+    ) -> pb.RegisterClientResponse:
+        return pb.RegisterClientResponse(client_id=self._clients.new())
+
+    def deleteClient(
+        self, request: pb.ClientIdRequest, context: grpc.ServicerContext
+    ) -> pb.CommonResponse:
+        self._clients.delete(request.client_id)
+        return pb.CommonResponse()
+
+    def isClientExists(
+        self, request: pb.ClientIdRequest, context: grpc.ServicerContext
+    ) -> pb.isClientExistsResponse:
+        return pb.isClientExistsResponse(is_exists=self._clients.exists(request.client_id))
+
+    def listMembers(
+        self, request: pb.ListMembersRequest, context: grpc.ServicerContext
+    ) -> pb.ListMembersResponse:
+        me = pb.MemberProto(version=1, server_uri=self._member, update_time=self._clock.now_ms())
+        return pb.ListMembersResponse(members=[me])
+
+    def notify(self, request: pb.NotifyRequest, context: grpc.ServicerContext) -> pb.CommonResponse:
+        # Servers of 0.4 tell each other of new events; this one sees them in the log.
+        return pb.CommonResponse()
+
+    def notifyNewMember(
+        self, request: pb.NotifyNewMemberRequest, context: grpc.ServicerContext
+    ) -> pb.CommonResponse:
+        return pb.CommonResponse()
+
+    # --- the extension ---
+
+    @with_status
+    def appendEvents(
+        self, request: pb.AppendEventsRequest, context: grpc.ServicerContext
+    ) -> pb.EventList:
+        stored = self._append([event_from_proto(proto) for proto in request.events])
+        return pb.EventList(events=map(event_to_proto, stored))
+
+    def subscribe(
+        self, request: pb.SubscribeRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.EventBatch]:
+        with as_status(context), self._waiting.place():
+            wanted = filter_from_proto(request.filter)
+            position = self._after(request)
+            context.add_callback(self._tail.wake)
+            # At once: the client then knows that it is served, and from where.
+            yield pb.EventBatch(position=position, head=self._tail.head)
+            while context.is_active() and not self._tail.closed:
+                events, position = self._tail.next(
+                    position, wanted, self._heartbeat, context.is_active
+                )
+                *whole, last = list(messages(events)) or [[]]
+                for protos in whole:
+                    yield pb.EventBatch(
+                        events=protos, position=protos[-1].offset, head=self._tail.head
+                    )
+                yield pb.EventBatch(events=last, position=position, head=self._tail.head)
+
+    def readEvents(
+        self, request: pb.ReadEventsRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.EventBatch]:
+        with as_status(context):
+            events = self._store.read(
+                request.after,
+                until=request.until if request.HasField("until") else None,
+                limit=request.limit,
+                filter=filter_from_proto(request.filter),
+            )
+            for protos in messages(events):
+                yield pb.EventBatch(events=protos)
+
+    @with_status
+    def countBySender(
+        self, request: pb.CountBySenderRequest, context: grpc.ServicerContext
+    ) -> pb.CountBySenderResponse:
+        counts = self._store.count(
+            filter_from_proto(request.filter),
+            after=request.after,
+            until=request.until if request.HasField("until") else None,
+        )
+        return pb.CountBySenderResponse(counts=counts)
+
+    @with_status
+    def getHead(
+        self, request: pb.GetHeadRequest, context: grpc.ServicerContext
+    ) -> pb.OffsetResponse:
+        return pb.OffsetResponse(offset=self._store.head())
+
+    @with_status
+    def offsetAt(
+        self, request: pb.OffsetAtRequest, context: grpc.ServicerContext
+    ) -> pb.OffsetResponse:
+        return pb.OffsetResponse(offset=self._store.offset_at(request.time))
+
+    @with_status
+    def truncate(
+        self, request: pb.TruncateRequest, context: grpc.ServicerContext
+    ) -> pb.TruncateResponse:
+        deleted = self._store.truncate(request.before)
+        self._tail.truncated(request.before)
+        return pb.TruncateResponse(deleted=deleted)
+
+    # --- shared ---
+
+    def _append(self, events: list[Event]) -> list[Event]:
+        stored = self._store.append(events)
+        self._tail.appended(stored)
+        return stored
+
+    def _after(self, request: pb.SubscribeRequest | pb.ListAllEventsRequest) -> int:
+        since = self._store.offset_at(request.start_time) if request.start_time else 0
+        return max(request.start_offset, since)
+
+    def _list(
+        self,
+        wanted: EventFilter,
+        after: int,
+        end: int,
+        timeout: float,
+        context: grpc.ServicerContext,
+    ) -> pb.ListEventsResponse:
+        if timeout > 0:
+            return self._poll(wanted, after, end, timeout, context)
+        found: list[Event] = []
+        while len(page := self._store.read(after, until=end or None, limit=PAGE, filter=wanted)):
+            found += page
+            after = page[-1].offset
+        return pb.ListEventsResponse(events=map(event_to_proto, found))
+
+    def _poll(
+        self,
+        wanted: EventFilter,
+        after: int,
+        end: int,
+        timeout: float,
+        context: grpc.ServicerContext,
+    ) -> pb.ListEventsResponse:
+        # One page is enough: a client that polls comes again.
+        with self._waiting.place():
+            context.add_callback(self._tail.wake)
+            events, _ = self._tail.next(after, wanted, timeout, context.is_active)
+        return pb.ListEventsResponse(
+            events=[event_to_proto(event) for event in events if not end or event.offset <= end]
+        )
+
+
+def _asked(request: pb.ListEventsRequest | pb.CountEventsRequest) -> EventFilter:
+    """What the original protocol asks for; an empty field means any."""
+    if request.start_offset < 0 or request.end_offset < 0:
+        raise UsageError("Offsets of events are not negative.")
+    return EventFilter(
+        keys=(request.key,) if request.key else (),
+        namespace=request.namespace or None,
+        sender=request.sender or None,
+        types=PUBLIC_TYPES,
+    )
