@@ -1,0 +1,196 @@
+"""The engine: what an event leads to.
+
+PURE: a step is a function of the state and the event. No clock (the time is the event's), no
+database, no thread, no user code. `apply` changes the state in memory and says in `Changes` what is
+to be written; whoever calls it makes that durable, or throws the engine away and loads another.
+
+What the words mean is told in `docs/reference/rules.md`; each row there is a test.
+"""
+
+from typing import Any
+
+from aiflow_core.model.condition import (
+    CustomCondition,
+    TaskStatusCondition,
+)
+from aiflow_core.model.event import Event, EventType, key_matches
+from aiflow_core.model.execution import (
+    WorkflowSchedule,
+    WorkflowTrigger,
+)
+from aiflow_core.model.rule import TaskAction
+from aiflow_core.model.serialization import decode
+from aiflow_core.model.status import (
+    ExecutionType,
+)
+from aiflow_scheduler_event.administration import Administration
+from aiflow_scheduler_event.state import (
+    Changes,
+    Intent,
+    Run,
+    Scope,
+    ScopeKind,
+    Timer,
+    TimerKind,
+)
+from aiflow_scheduler_event.step import SENDER, Answer, Surroundings
+
+
+class Engine(Administration):
+    """Decides. One thread at a time.
+
+    The layers below, bottom up: `step` (what is written), `tasks`, `executions`, `administration`.
+    """
+
+    def apply(self, event: Event, changes: Changes) -> None:
+        """Take in the next event of the log and add what it changes to `changes`."""
+        self._begin(event, changes)
+        match event.type:
+            case EventType.COMMAND:
+                self._command(event)
+            case EventType.TASK_STATUS if event.sender != SENDER:
+                self._report(event)
+            case EventType.TIMER:
+                self._timer(event)
+            case EventType.ANSWER:
+                self._answer(event)
+            case EventType.USER | EventType.WORKFLOW_STATUS:
+                self._hear(event)
+        self._settle()
+        self.state.offset = event.offset
+
+    def _settle(self) -> None:
+        """Carry status changes to the rules that wait for them, then end what is at its end."""
+        while self._cascade or self._touched:
+            while self._cascade:
+                self._hear_status(*self._cascade.popleft())
+            touched, self._touched = self._touched, {}
+            for run in touched.values():
+                self._end_if_over(run)
+
+    # --- events and rules ----------------------------------------------------------------------
+
+    def _hear(self, event: Event) -> None:
+        """An event that is not about a task of ours: rules by key, then triggers."""
+        for snapshot_id, name in list(self._index.matching(event.namespace, event.key)):
+            if snapshot_id == 0:
+                self._try_trigger(self.state.triggers[int(name)], event)
+                continue
+            only = event.workflow_execution_id
+            running = self._running_on.get(snapshot_id, set())
+            chosen = sorted(running) if only is None else [only] if only in running else []
+            for run_id in chosen:
+                if run := self.state.runs.get(run_id):
+                    self._try_rules(run, str(name), event)
+
+    def _hear_status(self, run: Run, task_name: str, change: Event) -> None:
+        """A task of `run` took a status: status rules first, then whoever listens to the key."""
+        for name in run.plan.after.get(task_name, ()):
+            self._try_rules(run, name, change, changed=task_name)
+        self._hear(change)
+
+    def _try_rules(
+        self, run: Run, task_name: str, event: Event, changed: str = "", first: int = 0
+    ) -> None:
+        """The rules of one task for one event: the first whose condition is met acts."""
+        if run.execution.stopping or run.execution.id not in self.state.runs:
+            return
+        task = run.plan.tasks[task_name]
+        for number, rule in enumerate(task.rules[first:], first):
+            condition = rule.condition
+            if isinstance(condition, TaskStatusCondition):
+                concerned = condition.statuses.get(changed) == event.value
+            else:
+                keys = condition.expect_event_keys
+                concerned = not changed and any(key_matches(k, event.key) for k in keys)
+            if not concerned:
+                continue
+            if isinstance(condition, CustomCondition):
+                run.evaluations += 1
+                self._evaluate(run.scope, event, task_name=task_name, rule=number)
+                return
+            met = condition.is_met(event, Surroundings(self, run.scope, run.status))
+            why = f"rule {number + 1} ({condition_text(condition)}), event {self._event.offset}"
+            if met:
+                self._act(run, task, rule.action, why)
+                return
+            self._decide(run.execution.id, task_name, "NOT MET", why)
+
+    def _try_trigger(self, trigger: WorkflowTrigger, event: Event) -> None:
+        workflow = self.state.workflows[trigger.workflow_id]
+        if trigger.is_paused:
+            self._decide(0, "", "NOT STARTED", f"trigger {trigger.id} is paused")
+            return
+        scope = Scope(ScopeKind.WORKFLOW, workflow.id)
+        condition = trigger.rule
+        if isinstance(condition, CustomCondition):
+            self._evaluate(scope, event, trigger_id=trigger.id)
+        elif condition.is_met(event, Surroundings(self, scope, lambda name: None)):
+            self._start_by(workflow, ExecutionType.EVENT, f"trigger {trigger.id}")
+
+    def _answer(self, event: Event) -> None:
+        answer = decode(event.value or "", Answer)
+        evaluation = self.state.evaluations.get(answer.evaluation_id)
+        if evaluation is None:
+            return  # answered already, or its execution was stopped meanwhile
+        for name, value in answer.states.items():
+            self._keep_state(evaluation.scope, name, value)
+        self._drop_evaluation(evaluation)
+        if evaluation.trigger_id:
+            trigger = self.state.triggers[evaluation.trigger_id]
+            if answer.met:
+                workflow = self.state.workflows[trigger.workflow_id]
+                self._start_by(workflow, ExecutionType.EVENT, f"trigger {trigger.id}")
+            return
+        run = self.state.runs.get(evaluation.scope.id)
+        if run is None:
+            return
+        run.evaluations -= 1
+        self._touched[run.execution.id] = run
+        task = run.plan.tasks[evaluation.task_name]
+        rule = task.rules[evaluation.rule]
+        why = f"rule {evaluation.rule + 1} (custom condition), event {evaluation.event.offset}"
+        if answer.met and not run.execution.stopping:
+            self._act(run, task, rule.action, why)
+            return
+        outcome = f"condition failed: {answer.error}; {why}" if answer.error else why
+        self._decide(run.execution.id, task.name, "NOT MET", outcome)
+        self._try_rules(run, task.name, evaluation.event, first=evaluation.rule + 1)
+
+    # --- timers --------------------------------------------------------------------------------
+
+    def _timer(self, event: Event) -> None:
+        fired = decode(event.value or "", Timer)
+        timer = self.state.timers.get(fired.key)
+        if timer != fired:
+            return  # it was set anew or dropped meanwhile
+        self._drop_timer(timer.key)
+        if timer.key.kind is TimerKind.SCHEDULE:
+            self._fire_schedule(self.state.schedules[timer.key.owner])
+            return
+        run = self.state.runs[timer.key.owner]
+        live = run.tasks.get(timer.key.task_name)
+        match timer.key.kind:
+            case TimerKind.PERIOD:
+                task = run.plan.tasks[timer.key.task_name]
+                self._set_period(run.execution.id, task)
+                self._act(run, task, TaskAction.RESTART, "the task's period")
+            case TimerKind.RETRY if live is not None:
+                self._retry(run, live)
+            case TimerKind.TIMEOUT if live is not None:
+                limit = run.plan.tasks[live.task_name].config.timeout
+                self._decide(run.execution.id, live.task_name, "STOP", "time-out")
+                self._stop_task(run, live, Intent.FAIL, f"timed out after {limit:g} s")
+
+    def _fire_schedule(self, schedule: WorkflowSchedule) -> None:
+        # The next one is counted from now: what was missed meanwhile is made up for by this one.
+        self._arm(schedule)
+        workflow = self.state.workflows[schedule.workflow_id]
+        self._start_by(workflow, ExecutionType.PERIODIC, f"schedule {schedule.id}")
+
+
+def condition_text(condition: Any) -> str:
+    """A condition in a few words, for reasons and decision records."""
+    if isinstance(condition, TaskStatusCondition):
+        return " and ".join(f"{task} {status}" for task, status in condition.statuses.items())
+    return f"event {' or '.join(condition.expect_event_keys)}"

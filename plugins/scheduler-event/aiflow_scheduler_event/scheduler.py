@@ -1,0 +1,530 @@
+"""The event scheduler: what is asked of it becomes a command in the log, its effect the answer."""
+
+import logging
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any, TypeVar
+
+import msgspec
+
+from aiflow_core.deployment import Deployment
+from aiflow_core.errors import (
+    AIFlowError,
+    ConflictError,
+    UnavailableError,
+    WaitTimeoutError,
+)
+from aiflow_core.model.condition import AnyCondition, task_status_key
+from aiflow_core.model.event import Event, EventType, derived_event_id
+from aiflow_core.model.execution import (
+    AttemptKey,
+    AttemptReport,
+    AttemptRequest,
+    BundleRef,
+    Namespace,
+    TaskExecution,
+    WorkflowExecution,
+    WorkflowInfo,
+    WorkflowSchedule,
+    WorkflowSnapshot,
+    WorkflowTrigger,
+)
+from aiflow_core.model.rule import TaskAction
+from aiflow_core.model.serialization import Value, encode, from_plain
+from aiflow_core.model.status import TASK_FINISHED, WORKFLOW_FINISHED, TaskStatus
+from aiflow_core.model.timing import check_expression
+from aiflow_core.model.workflow import DEFAULT_NAMESPACE, WorkflowDefinition, check_definition
+from aiflow_core.specs.blob_manager import BlobManager
+from aiflow_core.specs.event_store import EventStore
+from aiflow_core.specs.executor import Executor
+from aiflow_core.specs.scheduler import (
+    NamespaceOperations,
+    ScheduleOperations,
+    Scheduler,
+    SnapshotOperations,
+    TriggerOperations,
+    current_request_id,
+)
+from aiflow_scheduler_event.commands import (
+    ActOnTask,
+    AddSchedule,
+    AddTrigger,
+    Command,
+    DeleteExecution,
+    DeleteNamespace,
+    DeleteSchedules,
+    DeleteSnapshots,
+    DeleteTriggers,
+    DeleteWorkflow,
+    EnableWorkflow,
+    PauseSchedule,
+    PauseTrigger,
+    PutNamespace,
+    StartExecution,
+    StopExecution,
+    StopExecutions,
+    SubmitWorkflow,
+)
+from aiflow_scheduler_event.conditions import ConditionHosts
+from aiflow_scheduler_event.loop import Loop
+from aiflow_scheduler_event.reporter import Reporter
+from aiflow_scheduler_event.state import Evaluate, Message, Publish, Reply, State, Stop, Submit
+from aiflow_scheduler_event.step import Report
+from aiflow_scheduler_event.store import Store, alive_tasks
+from aiflow_scheduler_event.tasks import attempt_request
+from aiflow_scheduler_event.timers import Timers
+
+log = logging.getLogger(__name__)
+
+# So many seconds the start waits for a log that does not answer; it is tried for ever after that.
+_LOG_WAIT = 2.0
+
+T = TypeVar("T")
+V = TypeVar("V", bound=Value)
+
+Check = Callable[[], object]
+
+
+def _anything_goes() -> None:
+    """Nothing speaks against a command that the engine itself can judge."""
+
+
+class EventScheduler(
+    Scheduler, NamespaceOperations, ScheduleOperations, TriggerOperations, SnapshotOperations
+):
+    """Schedules by the events of one log.
+
+    Args:
+        uri: of the database for the metadata.
+        pool_size: connections kept open (0: no limit); `max_overflow` more may be opened.
+        command_timeout: seconds that a call waits for its effect.
+        condition_time_limit: seconds that a user's condition may take for one event.
+        python: the interpreter in which users' conditions are evaluated.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        pool_size: int = 5,
+        max_overflow: int = 10,
+        command_timeout: float = 30.0,
+        condition_time_limit: float = 10.0,
+        python: str = sys.executable,
+    ) -> None:
+        self._store = Store(uri, pool_size=pool_size, max_overflow=max_overflow)
+        self._command_timeout = command_timeout
+        self._condition_time_limit = condition_time_limit
+        self._python = python
+        self._running: _Running | None = None
+
+    # --- life ----------------------------------------------------------------------------------
+
+    def initialize(self) -> None:
+        """Make the tables, or bring them up to date."""
+        self._store.initialize()
+
+    def downgrade(self, revision: str) -> None:
+        """Take the tables back to a revision; `base` removes them."""
+        self._store.downgrade(revision)
+
+    def check(self, init_command: str = "aiflow db init") -> None:
+        """Raise `ConfigError` unless the tables are up to date."""
+        self._store.check(init_command)
+
+    def close(self) -> None:
+        """Close the database."""
+        self._store.close()
+
+    def start(
+        self,
+        stack: ExitStack,
+        deployment: Deployment,
+        events: EventStore,
+        executor: Executor,
+        blobs: BlobManager,
+    ) -> None:
+        stack.callback(self.close)
+        self.check()
+        running = _Running(self._store, deployment, events, executor)
+        hosts = ConditionHosts(
+            blobs,
+            deployment.home,
+            self._python,
+            self._condition_time_limit,
+            running.reporter.append,
+        )
+        running.hosts = hosts
+        stack.callback(hosts.close)
+        running.start_thread(stack, "scheduler-reporter", running.reporter)
+        executor.start(stack, deployment, blobs, running.report)
+        running.start_thread(stack, "scheduler-timers", running.timers)
+        running.start_thread(stack, "scheduler", running.loop)
+        try:
+            running.loop.opened.result(_LOG_WAIT)
+        except TimeoutError:
+            log.warning("Waiting for the event log; nothing is decided until it answers")
+        self._running = running
+        stack.callback(self._stopped)
+
+    def _stopped(self) -> None:
+        self._running = None
+
+    # --- commands ------------------------------------------------------------------------------
+
+    def _do(self, command: Command, type: type[T], check: Check = _anything_goes) -> T:
+        """Append the command, wait for its effect, and return it as a value of `type`."""
+        return from_plain(self._carry_out(command, check).result, type)
+
+    def _carry_out(self, command: Command, check: Check = _anything_goes) -> Reply:
+        """Append the command and wait for its effect. `check` raises what speaks against it in the
+        database; the engine knows nothing of what is finished."""
+        running = self._running
+        if running is None:
+            raise UnavailableError("The scheduler is not running.")
+        request_id = current_request_id()
+        try:
+            check()
+        except AIFlowError:
+            # When the request is a repeated one, that may be its own effect.
+            if self._store.reply(request_id) is None:
+                raise
+        waiter = running.loop.expect(request_id)
+        try:
+            stored = running.events.append(
+                [
+                    Event(
+                        key="command",
+                        value=encode(command).decode(),
+                        type=EventType.COMMAND,
+                        id=request_id,
+                    )
+                ]
+            )
+            running.loop.inbox.offer(stored)
+            # The request may be one that was carried out before, and its answer be waiting.
+            reply = self._store.reply(request_id) or waiter.result(self._command_timeout)
+        except TimeoutError as error:
+            raise WaitTimeoutError(
+                f"The scheduler has taken note of the request but did not get to it within "
+                f"{self._command_timeout:g} s.",
+                next_step="It will be carried out; look at the result with the list commands.",
+            ) from error
+        finally:
+            running.loop.forget(request_id)
+        if reply.error is not None:
+            raise AIFlowError.from_wire(reply.error)
+        return reply
+
+    # --- workflows -----------------------------------------------------------------------------
+
+    def submit_workflow(
+        self, definition: WorkflowDefinition, bundle: BundleRef | None = None
+    ) -> WorkflowInfo:
+        check_definition(definition)
+        return self._do(SubmitWorkflow(definition, bundle), WorkflowInfo)
+
+    def get_workflow(self, workflow_name: str, namespace: str = DEFAULT_NAMESPACE) -> WorkflowInfo:
+        return self._store.workflow(namespace, workflow_name)
+
+    def list_workflows(
+        self, namespace: str = DEFAULT_NAMESPACE, limit: int | None = None, offset: int = 0
+    ) -> list[WorkflowInfo]:
+        return self._store.workflows(namespace, limit, offset)
+
+    def delete_workflow(self, workflow_name: str, namespace: str = DEFAULT_NAMESPACE) -> None:
+        self._carry_out(DeleteWorkflow(workflow_name, namespace))
+
+    def disable_workflow(self, workflow_name: str, namespace: str = DEFAULT_NAMESPACE) -> None:
+        self._carry_out(EnableWorkflow(workflow_name, namespace, False))
+
+    def enable_workflow(self, workflow_name: str, namespace: str = DEFAULT_NAMESPACE) -> None:
+        self._carry_out(EnableWorkflow(workflow_name, namespace, True))
+
+    # --- executions ----------------------------------------------------------------------------
+
+    def start_workflow_execution(
+        self, workflow_name: str, namespace: str = DEFAULT_NAMESPACE
+    ) -> WorkflowExecution:
+        return self._do(StartExecution(workflow_name, namespace), WorkflowExecution)
+
+    def stop_workflow_execution(self, workflow_execution_id: int) -> WorkflowExecution:
+        return self._do(
+            StopExecution(workflow_execution_id),
+            WorkflowExecution,
+            check=lambda: self._must_run(workflow_execution_id),
+        )
+
+    def stop_workflow_executions(
+        self, workflow_name: str, namespace: str = DEFAULT_NAMESPACE
+    ) -> list[WorkflowExecution]:
+        return self._do(StopExecutions(workflow_name, namespace), list[WorkflowExecution])
+
+    def delete_workflow_execution(self, workflow_execution_id: int) -> None:
+        self._carry_out(
+            DeleteExecution(workflow_execution_id),
+            check=lambda: self.get_workflow_execution(workflow_execution_id),
+        )
+
+    def get_workflow_execution(self, workflow_execution_id: int) -> WorkflowExecution:
+        return self._store.one(WorkflowExecution, "workflow execution", workflow_execution_id)
+
+    def list_workflow_executions(
+        self,
+        workflow_name: str,
+        namespace: str = DEFAULT_NAMESPACE,
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> list[WorkflowExecution]:
+        return self._of(WorkflowExecution, workflow_name, namespace, limit, offset)
+
+    # --- tasks ---------------------------------------------------------------------------------
+
+    def start_task_execution(self, workflow_execution_id: int, task_name: str) -> TaskExecution:
+        return self._act(workflow_execution_id, task_name, TaskAction.START)
+
+    def stop_task_execution(self, workflow_execution_id: int, task_name: str) -> TaskExecution:
+        return self._act(workflow_execution_id, task_name, TaskAction.STOP)
+
+    def restart_task_execution(self, workflow_execution_id: int, task_name: str) -> TaskExecution:
+        return self._act(workflow_execution_id, task_name, TaskAction.RESTART)
+
+    def _act(self, execution_id: int, task_name: str, action: TaskAction) -> TaskExecution:
+        return self._do(
+            ActOnTask(execution_id, task_name, action),
+            TaskExecution,
+            check=lambda: self._must_run(execution_id),
+        )
+
+    def get_task_execution(self, task_execution_id: int) -> TaskExecution:
+        return self._store.one(TaskExecution, "task execution", task_execution_id)
+
+    def list_task_executions(
+        self, workflow_execution_id: int, limit: int | None = None, offset: int = 0
+    ) -> list[TaskExecution]:
+        self.get_workflow_execution(workflow_execution_id)
+        return self._store.of(
+            TaskExecution, "workflow_execution_id", workflow_execution_id, limit, offset
+        )
+
+    # --- namespaces ----------------------------------------------------------------------------
+
+    def add_namespace(self, name: str, properties: dict[str, Any] | None = None) -> Namespace:
+        return self._do(PutNamespace(name, properties or {}, False), Namespace)
+
+    def get_namespace(self, name: str) -> Namespace:
+        return self._store.namespace(name)
+
+    def update_namespace(self, name: str, properties: dict[str, Any]) -> Namespace:
+        return self._do(PutNamespace(name, properties, True), Namespace)
+
+    def list_namespaces(self, limit: int | None = None, offset: int = 0) -> list[Namespace]:
+        return self._store.namespaces(limit, offset)
+
+    def delete_namespace(self, name: str) -> None:
+        self._carry_out(DeleteNamespace(name))
+
+    # --- schedules -----------------------------------------------------------------------------
+
+    def add_workflow_schedule(
+        self, expression: str, workflow_name: str, namespace: str = DEFAULT_NAMESPACE
+    ) -> WorkflowSchedule:
+        check_expression(expression)
+        return self._do(AddSchedule(workflow_name, namespace, expression), WorkflowSchedule)
+
+    def get_workflow_schedule(self, schedule_id: int) -> WorkflowSchedule:
+        return self._store.one(WorkflowSchedule, "workflow schedule", schedule_id)
+
+    def list_workflow_schedules(
+        self,
+        workflow_name: str,
+        namespace: str = DEFAULT_NAMESPACE,
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> list[WorkflowSchedule]:
+        return self._of(WorkflowSchedule, workflow_name, namespace, limit, offset)
+
+    def delete_workflow_schedule(self, schedule_id: int) -> None:
+        self._carry_out(
+            DeleteSchedules((schedule_id,)), check=lambda: self.get_workflow_schedule(schedule_id)
+        )
+
+    def delete_workflow_schedules(
+        self, workflow_name: str, namespace: str = DEFAULT_NAMESPACE
+    ) -> None:
+        found = self.list_workflow_schedules(workflow_name, namespace)
+        self._carry_out(DeleteSchedules(tuple(s.id for s in found)))
+
+    def pause_workflow_schedule(self, schedule_id: int) -> WorkflowSchedule:
+        return self._do(PauseSchedule(schedule_id, True), WorkflowSchedule)
+
+    def resume_workflow_schedule(self, schedule_id: int) -> WorkflowSchedule:
+        return self._do(PauseSchedule(schedule_id, False), WorkflowSchedule)
+
+    # --- triggers ------------------------------------------------------------------------------
+
+    def add_workflow_trigger(
+        self, rule: AnyCondition, workflow_name: str, namespace: str = DEFAULT_NAMESPACE
+    ) -> WorkflowTrigger:
+        return self._do(AddTrigger(workflow_name, namespace, rule), WorkflowTrigger)
+
+    def get_workflow_trigger(self, trigger_id: int) -> WorkflowTrigger:
+        return self._store.one(WorkflowTrigger, "workflow trigger", trigger_id)
+
+    def list_workflow_triggers(
+        self,
+        workflow_name: str,
+        namespace: str = DEFAULT_NAMESPACE,
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> list[WorkflowTrigger]:
+        return self._of(WorkflowTrigger, workflow_name, namespace, limit, offset)
+
+    def delete_workflow_trigger(self, trigger_id: int) -> None:
+        self._carry_out(
+            DeleteTriggers((trigger_id,)), check=lambda: self.get_workflow_trigger(trigger_id)
+        )
+
+    def delete_workflow_triggers(
+        self, workflow_name: str, namespace: str = DEFAULT_NAMESPACE
+    ) -> None:
+        found = self.list_workflow_triggers(workflow_name, namespace)
+        self._carry_out(DeleteTriggers(tuple(t.id for t in found)))
+
+    def pause_workflow_trigger(self, trigger_id: int) -> WorkflowTrigger:
+        return self._do(PauseTrigger(trigger_id, True), WorkflowTrigger)
+
+    def resume_workflow_trigger(self, trigger_id: int) -> WorkflowTrigger:
+        return self._do(PauseTrigger(trigger_id, False), WorkflowTrigger)
+
+    # --- snapshots -----------------------------------------------------------------------------
+
+    def get_workflow_snapshot(self, snapshot_id: int) -> WorkflowSnapshot:
+        return self._store.one(WorkflowSnapshot, "workflow snapshot", snapshot_id)
+
+    def list_workflow_snapshots(
+        self,
+        workflow_name: str,
+        namespace: str = DEFAULT_NAMESPACE,
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> list[WorkflowSnapshot]:
+        return self._of(WorkflowSnapshot, workflow_name, namespace, limit, offset)
+
+    def delete_workflow_snapshot(self, snapshot_id: int) -> None:
+        self._carry_out(
+            DeleteSnapshots((snapshot_id,), strict=True),
+            check=lambda: self.get_workflow_snapshot(snapshot_id),
+        )
+
+    def delete_workflow_snapshots(
+        self, workflow_name: str, namespace: str = DEFAULT_NAMESPACE
+    ) -> None:
+        found = self.list_workflow_snapshots(workflow_name, namespace)
+        self._carry_out(DeleteSnapshots(tuple(s.id for s in found), strict=False))
+
+    # --- look-ups ------------------------------------------------------------------------------
+
+    def _of(
+        self, cls: type[V], name: str, namespace: str, limit: int | None, offset: int
+    ) -> list[V]:
+        workflow = self._store.workflow(namespace, name)
+        return self._store.of(cls, "workflow_id", workflow.id, limit, offset)
+
+    def _must_run(self, execution_id: int) -> None:
+        execution = self.get_workflow_execution(execution_id)
+        if execution.status in WORKFLOW_FINISHED:
+            raise ConflictError(
+                f"Workflow execution {execution_id} has ended with {execution.status}."
+            )
+
+
+class _Running:
+    """The parts of a scheduler that is running, and how messages go between them."""
+
+    hosts: ConditionHosts
+
+    def __init__(
+        self, store: Store, deployment: Deployment, events: EventStore, executor: Executor
+    ) -> None:
+        clock = deployment.clock
+        self.events = events
+        self._executor = executor
+        self._requests: dict[AttemptKey, AttemptRequest] = {}
+        self.reporter = Reporter(events, clock, self._appended)
+        self.timers = Timers(clock, self.reporter.append)
+        self.loop = Loop(store, events, self.timers, deployment, self._deliver, self._resume)
+
+    def start_thread(self, stack: ExitStack, name: str, part: Any) -> None:
+        """Run `part` in a thread of its own until the stack unwinds."""
+        thread = threading.Thread(target=part.run, name=name, daemon=True)
+        thread.start()
+        stack.callback(thread.join)
+        stack.callback(part.close)
+
+    def report(self, report: AttemptReport) -> None:
+        """What an executor says of an attempt goes to the log."""
+        key = report.key
+        request = self._requests.get(key)
+        if request is None:
+            return  # a repetition: its final report is on its way to the log
+        if report.status in TASK_FINISHED:
+            del self._requests[key]
+        context = Report(
+            key.workflow_execution_id,
+            key.task_name,
+            key.sequence_number,
+            key.try_number,
+            report.reason,
+        )
+        self.reporter.append(
+            Event(
+                key=task_status_key(request.workflow_name, key.task_name),
+                value=report.status,
+                namespace=request.namespace,
+                sender=str(key),
+                context=encode(context).decode(),
+                type=EventType.TASK_STATUS,
+                id=derived_event_id("report", key, report.status),
+            ),
+            urgent=report.status in TASK_FINISHED,
+        )
+
+    def _appended(self, events: list[Event]) -> None:
+        self.loop.inbox.offer(events)
+
+    def _deliver(self, message: Message, entry_id: str, arrived: Callable[[], None]) -> None:
+        match message:
+            case Submit(request):
+                self._requests[request.key] = request
+                self._executor.submit(request)
+                arrived()
+            case Stop(key):
+                self._executor.stop(key)
+                arrived()
+            case Evaluate(evaluation):
+                self.hosts.evaluate(evaluation, self.loop.state)
+                arrived()
+            case Publish(event):
+                self.reporter.append(msgspec.structs.replace(event, id=entry_id), arrived)
+
+    def _resume(self, state: State) -> None:
+        """Take up again what was under way: everything here may be a repetition."""
+        for run, live in alive_tasks(state):
+            request = attempt_request(run, live)
+            if live.status is not TaskStatus.RETRYING:
+                self._requests[request.key] = request
+            match live.status:
+                case TaskStatus.QUEUED:
+                    self._executor.submit(request)
+                case TaskStatus.RUNNING:
+                    self._executor.adopt(request)
+                case TaskStatus.STOPPING:
+                    self._executor.adopt(request)
+                    self._executor.stop(live.attempt)
+        begun = set()
+        for evaluation in sorted(state.evaluations.values(), key=lambda e: e.id):
+            if evaluation.queue not in begun:
+                begun.add(evaluation.queue)
+                self.hosts.evaluate(evaluation, state)

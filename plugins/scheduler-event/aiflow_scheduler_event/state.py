@@ -1,0 +1,290 @@
+"""What the engine remembers, and what one step of it changes.
+
+The state is a function of the log. It holds what is alive: workflows with their current snapshot,
+running executions with the latest execution of each task, timers, conditions being evaluated.
+What is finished is only in the database.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from aiflow_core.model.event import Event
+from aiflow_core.model.execution import (
+    AttemptKey,
+    AttemptRequest,
+    Namespace,
+    TaskExecution,
+    WorkflowExecution,
+    WorkflowInfo,
+    WorkflowSchedule,
+    WorkflowSnapshot,
+    WorkflowTrigger,
+)
+from aiflow_core.model.serialization import Value
+from aiflow_core.model.status import TASK_ALIVE, TaskStatus
+from aiflow_scheduler_event.rules import Plan
+
+
+class Intent(StrEnum):
+    """What is to become of a task execution that is being stopped."""
+
+    NONE = ""
+    STOP = "STOP"
+    RESTART = "RESTART"
+    FAIL = "FAIL"
+
+
+class LiveTask(TaskExecution, frozen=True):
+    """A task execution with what only the engine needs to know of it."""
+
+    intent: Intent = Intent.NONE
+
+
+class LiveExecution(WorkflowExecution, frozen=True):
+    """A workflow execution with what only the engine needs to know of it."""
+
+    stopping: bool = False
+
+
+def as_seen(live: LiveTask | LiveExecution) -> TaskExecution | WorkflowExecution:
+    """The execution as others see it."""
+    cls = TaskExecution if isinstance(live, LiveTask) else WorkflowExecution
+    return cls(**{name: getattr(live, name) for name in cls.__struct_fields__})
+
+
+class TimerKind(StrEnum):
+    """What a timer is for."""
+
+    SCHEDULE = "SCHEDULE"
+    PERIOD = "PERIOD"
+    RETRY = "RETRY"
+    TIMEOUT = "TIMEOUT"
+
+
+class TimerKey(Value, frozen=True):
+    """Names a timer: `owner` is the id of a schedule or of a workflow execution."""
+
+    kind: TimerKind
+    owner: int
+    task_name: str = ""
+
+
+class Timer(Value, frozen=True):
+    """Something to happen at `fire_at` (milliseconds since the epoch)."""
+
+    key: TimerKey
+    fire_at: int
+
+
+class ScopeKind(StrEnum):
+    """Whose rule is being evaluated."""
+
+    EXECUTION = "EXECUTION"
+    WORKFLOW = "WORKFLOW"
+
+
+class Scope(Value, frozen=True):
+    """Where states live: in a workflow execution (task rules) or in a workflow (triggers)."""
+
+    kind: ScopeKind
+    id: int
+
+
+class ConditionState(Value, frozen=True):
+    """The value of one state. `value` is opaque text; only a condition host gives it a meaning,
+    except for the states of built-in conditions, which are JSON."""
+
+    scope: Scope
+    name: str
+    value: str
+
+
+class Evaluation(Value, frozen=True):
+    """A user's condition that is being, or is to be, evaluated for an event.
+
+    `id` grows, so that the evaluations of one condition keep the order of their events. Either
+    `task_name` and `rule` say which rule of which task, or `trigger_id` says which trigger.
+    """
+
+    id: int
+    scope: Scope
+    event: Event
+    task_name: str = ""
+    rule: int = 0
+    trigger_id: int = 0
+
+    @property
+    def queue(self) -> tuple[Scope, str, int, int]:
+        """Evaluations of one queue are done one after the other."""
+        return (self.scope, self.task_name, self.rule, self.trigger_id)
+
+
+class Decision(Value, frozen=True):
+    """Why something was done, or was not: kept for every evaluation that mattered."""
+
+    offset: int
+    workflow_execution_id: int
+    task_name: str
+    what: str
+    why: str
+
+
+class Reply(Value, frozen=True):
+    """The outcome of a command: `result` as plain data, or `error` as on the wire."""
+
+    request_id: str
+    offset: int
+    result: Any = None
+    error: dict[str, Any] | None = None
+
+
+# --- commands to others, carried by the outbox ---------------------------------------------------
+
+
+class Submit(Value, tag=True, frozen=True):
+    """Let the executor run an attempt."""
+
+    request: AttemptRequest
+
+
+class Stop(Value, tag=True, frozen=True):
+    """Let the executor stop an attempt."""
+
+    key: AttemptKey
+
+
+class Evaluate(Value, tag=True, frozen=True):
+    """Let a condition host evaluate a user's condition."""
+
+    evaluation: Evaluation
+
+
+class Publish(Value, tag=True, frozen=True):
+    """Let the log have an event."""
+
+    event: Event
+
+
+Message = Submit | Stop | Evaluate | Publish
+
+
+class OutboxEntry(Value, frozen=True):
+    """A message that became due with a transaction. The same event makes the same ids again."""
+
+    id: str
+    offset: int
+    message: Message
+
+
+# What is stored: by this class, under this key.
+Stored = (
+    Namespace
+    | WorkflowInfo
+    | WorkflowSnapshot
+    | LiveExecution
+    | LiveTask
+    | WorkflowSchedule
+    | WorkflowTrigger
+    | Timer
+    | ConditionState
+    | Evaluation
+)
+
+
+def key_of(value: Stored) -> Any:
+    """What names a stored value among those of its class."""
+    match value:
+        case Namespace():
+            return value.name
+        case Timer():
+            return value.key
+        case ConditionState():
+            return (value.scope, value.name)
+        case _:
+            return value.id
+
+
+@dataclass
+class Changes:
+    """What a step changes: one transaction's worth, also of several steps.
+
+    Attributes:
+        stored: the last word on each stored value; None deletes it.
+        erased_executions: executions that go with all their tasks, states and decisions.
+    """
+
+    stored: dict[tuple[type, Any], Stored | None] = field(default_factory=dict)
+    erased_executions: list[int] = field(default_factory=list)
+    outbox: list[OutboxEntry] = field(default_factory=list)
+    decisions: list[Decision] = field(default_factory=list)
+    replies: list[Reply] = field(default_factory=list)
+    told: list[Any] = field(default_factory=list)
+
+    def put(self, value: Stored) -> None:
+        self.stored[type(value), key_of(value)] = value
+
+    def delete(self, cls: type, key: Any) -> None:
+        self.stored[cls, key] = None
+
+
+class Run:
+    """A running execution: its plan, the latest execution of each task, and what keeps it open."""
+
+    __slots__ = ("evaluations", "execution", "plan", "tasks")
+
+    def __init__(self, execution: LiveExecution, plan: Plan) -> None:
+        self.execution = execution
+        self.plan = plan
+        self.tasks: dict[str, LiveTask] = {}
+        self.evaluations = 0
+
+    @property
+    def scope(self) -> Scope:
+        return Scope(ScopeKind.EXECUTION, self.execution.id)
+
+    def status(self, task_name: str) -> TaskStatus | None:
+        task = self.tasks.get(task_name)
+        return None if task is None else task.status
+
+    @property
+    def alive(self) -> list[LiveTask]:
+        return [t for t in self.tasks.values() if t.status in TASK_ALIVE]
+
+
+class Counters(msgspec.Struct):
+    """The last id given to a thing of each kind."""
+
+    workflow: int = 0
+    snapshot: int = 0
+    execution: int = 0
+    task: int = 0
+    schedule: int = 0
+    trigger: int = 0
+    evaluation: int = 0
+
+
+@dataclass
+class State:
+    """All that is alive, by its key.
+
+    Attributes:
+        offset: of the last event that was taken in.
+        plans: of the snapshots that are current or that an execution runs on, by snapshot id.
+        current: snapshot id by workflow id.
+    """
+
+    offset: int = 0
+    counters: Counters = field(default_factory=Counters)
+    namespaces: dict[str, Namespace] = field(default_factory=dict)
+    workflows: dict[int, WorkflowInfo] = field(default_factory=dict)
+    plans: dict[int, Plan] = field(default_factory=dict)
+    current: dict[int, int] = field(default_factory=dict)
+    runs: dict[int, Run] = field(default_factory=dict)
+    schedules: dict[int, WorkflowSchedule] = field(default_factory=dict)
+    triggers: dict[int, WorkflowTrigger] = field(default_factory=dict)
+    timers: dict[TimerKey, Timer] = field(default_factory=dict)
+    states: dict[Scope, dict[str, ConditionState]] = field(default_factory=dict)
+    evaluations: dict[int, Evaluation] = field(default_factory=dict)

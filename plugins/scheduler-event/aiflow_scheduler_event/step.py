@@ -1,0 +1,142 @@
+"""What a step of the engine is made on: the state, the event, and what is to be written."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from aiflow_core.model.context import Context, ValueState, ValueStateDescriptor
+from aiflow_core.model.event import Event, derived_event_id
+from aiflow_core.model.execution import (
+    AttemptKey,
+)
+from aiflow_core.model.status import (
+    TaskStatus,
+)
+from aiflow_scheduler_event.state import (
+    Changes,
+    ConditionState,
+    Decision,
+    Message,
+    OutboxEntry,
+    Scope,
+    ScopeKind,
+    State,
+    Timer,
+    TimerKey,
+)
+
+SENDER = "scheduler"
+"""Sender of the events that tell what the engine itself decided; it does not listen to them."""
+
+replace = msgspec.structs.replace
+
+
+class Report(msgspec.Struct, frozen=True):
+    """Context of a TASK_STATUS event: which attempt, and why."""
+
+    workflow_execution_id: int
+    task_name: str
+    sequence_number: int
+    try_number: int
+    reason: str = ""
+
+    @property
+    def key(self) -> AttemptKey:
+        return AttemptKey(
+            self.workflow_execution_id, self.task_name, self.sequence_number, self.try_number
+        )
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """Value of an ANSWER event: how a condition host found a condition.
+
+    `states` are the states that the condition left, by name; None: it was cleared. `error` says why
+    there is no outcome; the condition then counts as not met.
+    """
+
+    evaluation_id: int
+    met: bool = False
+    states: dict[str, str | None] = {}
+    error: str = ""
+
+
+class Step:
+    """The ground on which the engine stands, see `engine`."""
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self._changes = Changes()
+        self._event = Event("")
+        self._sent = 0
+
+    def _begin(self, event: Event, changes: Changes) -> None:
+        self._event, self._changes, self._sent = event, changes, 0
+
+    @property
+    def _now(self) -> int:
+        return self._event.create_time
+
+    def _send(self, message: Message) -> None:
+        self._sent += 1
+        entry_id = derived_event_id("outbox", self._event.offset, self._sent)
+        self._changes.outbox.append(OutboxEntry(entry_id, self._event.offset, message))
+
+    def _decide(self, execution_id: int, task_name: str, what: str, why: str) -> None:
+        self._changes.decisions.append(
+            Decision(self._event.offset, execution_id, task_name, what, why)
+        )
+
+    def _set_timer(self, key: TimerKey, fire_at: int) -> None:
+        timer = Timer(key, fire_at)
+        self.state.timers[key] = timer
+        self._changes.put(timer)
+
+    def _drop_timer(self, key: TimerKey) -> None:
+        if self.state.timers.pop(key, None) is not None:
+            self._changes.delete(Timer, key)
+
+    def _keep_state(self, scope: Scope, name: str, value: str | None) -> None:
+        if scope.kind is ScopeKind.EXECUTION and scope.id not in self.state.runs:
+            return
+        kept = self.state.states.setdefault(scope, {})
+        if value is not None:
+            kept[name] = ConditionState(scope, name, value)
+            self._changes.put(kept[name])
+        elif kept.pop(name, None) is not None:
+            self._changes.delete(ConditionState, (scope, name))
+
+
+class Surroundings(Context):
+    """The surroundings of a built-in condition. Its states are JSON, kept as they are left."""
+
+    def __init__(
+        self, step: Step, scope: Scope, status: Callable[[str], TaskStatus | None]
+    ) -> None:
+        self._step = step
+        self._scope = scope
+        self._status = status
+
+    def get_state(self, descriptor: ValueStateDescriptor) -> ValueState:
+        return _KeptState(self._step, self._scope, descriptor.name)
+
+    def get_task_status(self, task_name: str) -> TaskStatus | None:
+        return self._status(task_name)
+
+
+class _KeptState(ValueState):
+    """A state whose changes are part of the step."""
+
+    def __init__(self, step: Step, scope: Scope, name: str) -> None:
+        self._step, self._scope, self._name = step, scope, name
+
+    def value(self) -> Any:
+        kept = self._step.state.states.get(self._scope, {}).get(self._name)
+        return None if kept is None else json.loads(kept.value)
+
+    def update(self, value: Any) -> None:
+        self._step._keep_state(self._scope, self._name, json.dumps(value))
+
+    def clear(self) -> None:
+        self._step._keep_state(self._scope, self._name, None)

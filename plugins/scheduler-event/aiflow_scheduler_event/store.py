@@ -1,0 +1,478 @@
+"""The metadata store: one transaction for all that a step changes, and reading it back."""
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any, TypeVar
+
+import msgspec
+from sqlalchemy import Connection, Engine, Select, Table, bindparam, delete, insert, select, update
+
+from aiflow_core.database import check_current, downgrade, migrate, open_engine, reachable
+from aiflow_core.errors import AIFlowError, NotFoundError
+from aiflow_core.model.execution import (
+    Namespace,
+    TaskExecution,
+    WorkflowExecution,
+    WorkflowInfo,
+    WorkflowSchedule,
+    WorkflowSnapshot,
+    WorkflowTrigger,
+)
+from aiflow_core.model.status import TASK_ALIVE, TASK_FINISHED, WORKFLOW_FINISHED
+from aiflow_scheduler_event import tables
+from aiflow_scheduler_event.rules import Plan
+from aiflow_scheduler_event.state import (
+    Changes,
+    ConditionState,
+    Counters,
+    Decision,
+    Evaluation,
+    LiveExecution,
+    LiveTask,
+    OutboxEntry,
+    Reply,
+    Run,
+    Scope,
+    State,
+    Timer,
+    TimerKey,
+    key_of,
+)
+
+log = logging.getLogger(__name__)
+
+PACKAGE = "aiflow_scheduler_event"
+CONSUMER = "scheduler"
+
+REPLIES_KEPT = 100_000
+"""For so many offsets an answer is kept for a client that asks for it again."""
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+_TABLES: dict[type, Table] = {
+    Namespace: tables.namespace,
+    WorkflowInfo: tables.workflow,
+    WorkflowSnapshot: tables.workflow_snapshot,
+    LiveExecution: tables.workflow_execution,
+    LiveTask: tables.task_execution,
+    WorkflowSchedule: tables.workflow_schedule,
+    WorkflowTrigger: tables.workflow_event_trigger,
+    Timer: tables.timer,
+    ConditionState: tables.condition_state,
+    Evaluation: tables.evaluation,
+}
+
+# Classes whose ids the engine counts: an id above the stored counter is a new row.
+_COUNTED: dict[type, str] = {
+    WorkflowInfo: "workflow",
+    WorkflowSnapshot: "snapshot",
+    LiveExecution: "execution",
+    LiveTask: "task",
+    WorkflowSchedule: "schedule",
+    WorkflowTrigger: "trigger",
+    Evaluation: "evaluation",
+}
+
+# A final status is final: the update of such a row finds nothing, and the step is refused.
+_FINAL = {LiveExecution: WORKFLOW_FINISHED, LiveTask: TASK_FINISHED}
+
+
+class LostRaceError(AIFlowError):
+    """The database is not where this scheduler left it: somebody else has gone on."""
+
+    code = "lost_race"
+
+
+class Store:
+    """Where the scheduler's state is kept.
+
+    One thread writes (`load`, `commit`, `bury`); the reading methods may be called from any.
+    """
+
+    def __init__(self, uri: str, *, pool_size: int = 5, max_overflow: int = 10) -> None:
+        self.uri = uri
+        self.engine: Engine = open_engine(uri, pool_size=pool_size, max_overflow=max_overflow)
+        self._known = Counters()
+        self._statements = _Statements()
+
+    # --- tables --------------------------------------------------------------------------------
+
+    def initialize(self) -> None:
+        """Make the tables, or bring them up to date, and the default namespace."""
+        with reachable(self.uri):
+            migrate(self.engine, PACKAGE)
+
+    def downgrade(self, revision: str) -> None:
+        """Take the tables back to a revision; `base` removes them."""
+        with reachable(self.uri):
+            downgrade(self.engine, PACKAGE, revision)
+
+    def check(self, init_command: str) -> None:
+        """Raise `ConfigError` unless the tables are up to date."""
+        check_current(self.engine, PACKAGE, uri=self.uri, init_command=init_command)
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+    # --- the one writer ------------------------------------------------------------------------
+
+    def load(self) -> tuple[State, list[OutboxEntry]]:
+        """The state as last committed, and the messages that are still to be sent, in order."""
+        with reachable(self.uri), self.engine.connect() as connection:
+            state = _load_state(connection)
+            entries = connection.execute(
+                select(tables.outbox).order_by(tables.outbox.c.offset, tables.outbox.c.position)
+            )
+            waiting = [OutboxEntry(row.id, row.offset, row.message) for row in entries]
+        self._known = msgspec.structs.replace(state.counters)
+        return state, waiting
+
+    def commit(self, before: int, state: State, changes: Changes, sent: Iterable[str]) -> None:
+        """Make a step durable, in one transaction: all of it or nothing.
+
+        Args:
+            before: the offset at which the step began. When the database stands elsewhere, another
+                scheduler is at work on it, and the step is refused with `LostRaceError`.
+            state: the state after the step, for its offset and its counters.
+            sent: ids of the outbox entries that have been delivered.
+        """
+        with reachable(self.uri), self.engine.begin() as connection:
+            self._advance(connection, before, state)
+            self._write_stored(connection, changes)
+            for execution_id in changes.erased_executions:
+                _erase_execution(connection, execution_id)
+            self._write_lists(connection, changes, list(sent))
+        self._known = msgspec.structs.replace(state.counters)
+
+    def bury(self, before: int, state: State, error: str, tries: int, now: datetime) -> None:
+        """Put the event after `before` among the dead letters and go past it."""
+        with reachable(self.uri), self.engine.begin() as connection:
+            self._advance(connection, before, state)
+            connection.execute(
+                insert(tables.dead_letter),
+                {"offset": state.offset, "error": error, "tries": tries, "create_time": now},
+            )
+
+    def _advance(self, connection: Connection, before: int, state: State) -> None:
+        result = connection.execute(
+            self._statements.advance,
+            {
+                "before": before,
+                "last_seq": state.offset,
+                "counters": msgspec.structs.asdict(state.counters),
+            },
+        )
+        if result.rowcount != 1:
+            raise LostRaceError(
+                "Another scheduler has gone on with this database.",
+                next_step="Let only one AIFlow server run on it.",
+            )
+
+    def _write_stored(self, connection: Connection, changes: Changes) -> None:
+        puts: dict[type, list[Any]] = defaultdict(list)
+        for (cls, key), value in changes.stored.items():
+            if value is None:
+                self._delete(connection, cls, key)
+            else:
+                puts[cls].append(value)
+        for cls, values in puts.items():
+            self._put(connection, cls, values)
+
+    def _put(self, connection: Connection, cls: type, values: list[Any]) -> None:
+        statements = self._statements
+        counter = _COUNTED.get(cls)
+        if counter is None:
+            for value in values:
+                self._delete(connection, cls, key_of(value))
+            connection.execute(statements.insert[cls], [_to_row(v) for v in values])
+            return
+        known: int = getattr(self._known, counter)
+        new = [_to_row(v) for v in values if v.id > known]
+        old = [_to_row(v) for v in values if v.id <= known]
+        if new:
+            connection.execute(statements.insert[cls], new)
+        for row in old:
+            row["key_id"] = row.pop("id")
+            if connection.execute(statements.update[cls], row).rowcount != 1:
+                raise LostRaceError(
+                    f"The {cls.__name__} {row['key_id']} is not in the database as it was left."
+                )
+
+    def _delete(self, connection: Connection, cls: type, key: Any) -> None:
+        if cls is WorkflowInfo:
+            _erase_workflow(connection, key)
+        connection.execute(self._statements.delete[cls], _key_row(cls, key))
+
+    def _write_lists(self, connection: Connection, changes: Changes, sent: list[str]) -> None:
+        statements = self._statements
+        if sent:
+            connection.execute(statements.delete_outbox, [{"key_id": i} for i in sent])
+        if changes.outbox:
+            rows = [
+                {"id": e.id, "offset": e.offset, "position": n, "message": e.message}
+                for n, e in enumerate(changes.outbox)
+            ]
+            connection.execute(statements.insert_outbox, rows)
+        if changes.decisions:
+            rows = [msgspec.structs.asdict(d) for d in changes.decisions]
+            connection.execute(statements.insert_decision, rows)
+        if changes.replies:
+            answers = [
+                {"request_id": r.request_id, "offset": r.offset, "body": r} for r in changes.replies
+            ]
+            connection.execute(statements.insert_reply, answers)
+            oldest = changes.replies[-1].offset - REPLIES_KEPT
+            connection.execute(statements.delete_replies, {"oldest": oldest})
+
+    # --- reading -------------------------------------------------------------------------------
+
+    def reply(self, request_id: str) -> Reply | None:
+        """The answer to a command that was carried out, None when it was not (yet)."""
+        table = tables.reply
+        with self._reading() as connection:
+            found: Reply | None = connection.scalar(
+                select(table.c.body).where(table.c.request_id == request_id)
+            )
+            return found
+
+    def namespace(self, name: str) -> Namespace:
+        return self._one(Namespace, "namespace", name, name=name)
+
+    def namespaces(self, limit: int | None, offset: int) -> list[Namespace]:
+        query = select(tables.namespace).order_by(tables.namespace.c.name)
+        return self._list(Namespace, query, limit, offset)
+
+    def workflow(self, namespace: str, name: str) -> WorkflowInfo:
+        return self._one(
+            WorkflowInfo,
+            "workflow",
+            f"{namespace}.{name}",
+            namespace=namespace,
+            workflow_name=name,
+        )
+
+    def workflows(self, namespace: str, limit: int | None, offset: int) -> list[WorkflowInfo]:
+        table = tables.workflow
+        query = select(table).where(table.c.namespace == namespace).order_by(table.c.id)
+        return self._list(WorkflowInfo, query, limit, offset)
+
+    def one(self, cls: type[T], kind: str, id: int) -> T:
+        """The value of that class and id."""
+        return self._one(cls, kind, id, id=id)
+
+    def of(
+        self, cls: type[T], owner: str, owner_id: int, limit: int | None = None, offset: int = 0
+    ) -> list[T]:
+        """The values of that class whose column `owner` is `owner_id`, oldest first."""
+        table = _READ_TABLES[cls]
+        query = select(table).where(table.c[owner] == owner_id).order_by(table.c.id)
+        return self._list(cls, query, limit, offset)
+
+    def decisions(self, execution_id: int, task_name: str) -> list[Decision]:
+        """Why a task of an execution did what it did, oldest first."""
+        table = tables.decision
+        query = (
+            select(table)
+            .where(table.c.workflow_execution_id == execution_id, table.c.task_name == task_name)
+            .order_by(table.c.id)
+        )
+        return self._list(Decision, query, None, 0)
+
+    def dead_letters(self) -> list[dict[str, Any]]:
+        """The events that could not be taken in: offset, error, tries, create_time."""
+        with self._reading() as connection:
+            rows = connection.execute(
+                select(tables.dead_letter).order_by(tables.dead_letter.c.offset)
+            )
+            return [dict(row._mapping) for row in rows]
+
+    def _reading(self) -> Any:
+        return self.engine.connect().execution_options(read_only=True)
+
+    def _one(self, cls: type[T], kind: str, shown: object, **where: Any) -> T:
+        table = _READ_TABLES[cls]
+        query = select(table).where(*(table.c[c] == v for c, v in where.items()))
+        with reachable(self.uri), self._reading() as connection:
+            row = connection.execute(query).one_or_none()
+        if row is None:
+            raise NotFoundError(kind, shown)
+        return _from_row(cls, row)
+
+    def _list(self, cls: type[T], query: Select[Any], limit: int | None, offset: int) -> list[T]:
+        if limit is not None or offset:
+            # MySQL knows no OFFSET without LIMIT.
+            query = query.limit(2**62 if limit is None else limit).offset(offset)
+        with reachable(self.uri), self._reading() as connection:
+            return [_from_row(cls, row) for row in connection.execute(query)]
+
+
+_READ_TABLES: dict[type, Table] = {
+    **_TABLES,
+    WorkflowExecution: tables.workflow_execution,
+    TaskExecution: tables.task_execution,
+}
+
+
+class _Statements:
+    """The statements of the hot path, built once."""
+
+    def __init__(self) -> None:
+        consumer = tables.consumer
+        self.advance = (
+            update(consumer)
+            .where(consumer.c.name == CONSUMER, consumer.c.last_seq == bindparam("before"))
+            .values(last_seq=bindparam("last_seq"), counters=bindparam("counters"))
+        )
+        self.insert = {cls: insert(table) for cls, table in _TABLES.items()}
+        self.update = {cls: self._update(cls) for cls in _COUNTED}
+        self.delete = {
+            cls: delete(table).where(*(c == bindparam(f"key_{c.name}") for c in table.primary_key))
+            for cls, table in _TABLES.items()
+        }
+        self.insert_outbox = insert(tables.outbox)
+        self.delete_outbox = delete(tables.outbox).where(tables.outbox.c.id == bindparam("key_id"))
+        self.insert_decision = insert(tables.decision)
+        self.insert_reply = insert(tables.reply)
+        self.delete_replies = delete(tables.reply).where(
+            tables.reply.c.offset < bindparam("oldest")
+        )
+
+    @staticmethod
+    def _update(cls: type) -> Any:
+        table = _TABLES[cls]
+        statement = update(table).where(table.c.id == bindparam("key_id"))
+        if cls in _FINAL:
+            statement = statement.where(table.c.status.not_in(_FINAL[cls]))
+        columns = [c.name for c in table.columns if c.name != "id"]
+        return statement.values({name: bindparam(name) for name in columns})
+
+
+def _to_row(value: Any) -> dict[str, Any]:
+    match value:
+        case Timer(key=key, fire_at=fire_at):
+            return {**msgspec.structs.asdict(key), "fire_at": fire_at}
+        case ConditionState(scope=scope, name=name, value=text):
+            return {"scope_kind": scope.kind, "scope_id": scope.id, "name": name, "value": text}
+        case Evaluation(id=id):
+            return {"id": id, "body": value}
+        case _:
+            return msgspec.structs.asdict(value)
+
+
+def _from_row(cls: type[T], row: Any) -> T:
+    values = row._mapping
+    return cls(**{field: values[field] for field in cls.__struct_fields__})
+
+
+def _key_row(cls: type, key: Any) -> dict[str, Any]:
+    match key:
+        case TimerKey():
+            return {f"key_{k}": v for k, v in msgspec.structs.asdict(key).items()}
+        case (Scope() as scope, name):
+            return {"key_scope_kind": scope.kind, "key_scope_id": scope.id, "key_name": name}
+        case str():
+            return {"key_name": key}
+        case _:
+            return {"key_id": key}
+
+
+def _load_state(connection: Connection) -> State:
+    consumer = connection.execute(
+        select(tables.consumer).where(tables.consumer.c.name == CONSUMER)
+    ).one()
+    state = State(offset=consumer.last_seq, counters=Counters(**consumer.counters))
+
+    def all_of(cls: type[T], query: Select[Any]) -> list[T]:
+        return [_from_row(cls, row) for row in connection.execute(query)]
+
+    for namespace in all_of(Namespace, select(tables.namespace)):
+        state.namespaces[namespace.name] = namespace
+    for workflow in all_of(WorkflowInfo, select(tables.workflow)):
+        state.workflows[workflow.id] = workflow
+    for schedule in all_of(WorkflowSchedule, select(tables.workflow_schedule)):
+        state.schedules[schedule.id] = schedule
+    for trigger in all_of(WorkflowTrigger, select(tables.workflow_event_trigger)):
+        state.triggers[trigger.id] = trigger
+    for row in connection.execute(select(tables.timer)):
+        key = TimerKey(row.kind, row.owner, row.task_name)
+        state.timers[key] = Timer(key, row.fire_at)
+    for row in connection.execute(select(tables.condition_state)):
+        scope = Scope(row.scope_kind, row.scope_id)
+        state.states.setdefault(scope, {})[row.name] = ConditionState(scope, row.name, row.value)
+    for body in connection.scalars(select(tables.evaluation.c.body)):
+        state.evaluations[body.id] = body
+    _load_runs(connection, state)
+    return state
+
+
+def _load_runs(connection: Connection, state: State) -> None:
+    open_executions = (
+        select(tables.workflow_execution)
+        .where(tables.workflow_execution.c.status.not_in(WORKFLOW_FINISHED))
+        .order_by(tables.workflow_execution.c.id)
+    )
+    executions = [_from_row(LiveExecution, row) for row in connection.execute(open_executions)]
+    newest: dict[int, int] = {}
+    snapshots = tables.workflow_snapshot
+    for row in connection.execute(select(snapshots.c.id, snapshots.c.workflow_id)):
+        newest[row.workflow_id] = max(row.id, newest.get(row.workflow_id, 0))
+    state.current = newest
+    wanted = sorted({*newest.values(), *(e.snapshot_id for e in executions)})
+    for chunk in _chunks(wanted, 500):
+        for row in connection.execute(select(snapshots).where(snapshots.c.id.in_(chunk))):
+            state.plans[row.id] = Plan(_from_row(WorkflowSnapshot, row))
+    for execution in executions:
+        state.runs[execution.id] = Run(execution, state.plans[execution.snapshot_id])
+    tasks = tables.task_execution
+    of_open = (
+        select(tasks)
+        .join(
+            tables.workflow_execution,
+            tables.workflow_execution.c.id == tasks.c.workflow_execution_id,
+        )
+        .where(tables.workflow_execution.c.status.not_in(WORKFLOW_FINISHED))
+        .order_by(tasks.c.id)
+    )
+    for row in connection.execute(of_open):
+        # In the order of their ids, so that the latest of each task stays.
+        task = _from_row(LiveTask, row)
+        state.runs[task.workflow_execution_id].tasks[task.task_name] = task
+    for evaluation in state.evaluations.values():
+        run = state.runs.get(evaluation.scope.id) if not evaluation.trigger_id else None
+        if run is not None:
+            run.evaluations += 1
+
+
+def _erase_execution(connection: Connection, execution_id: int) -> None:
+    for table, column in (
+        (tables.task_execution, tables.task_execution.c.workflow_execution_id),
+        (tables.decision, tables.decision.c.workflow_execution_id),
+        (tables.workflow_execution, tables.workflow_execution.c.id),
+    ):
+        connection.execute(delete(table).where(column == execution_id))
+
+
+def _erase_workflow(connection: Connection, workflow_id: int) -> None:
+    executions = tables.workflow_execution
+    query = select(executions.c.id).where(executions.c.workflow_id == workflow_id)
+    for execution_id in list(connection.scalars(query)):
+        _erase_execution(connection, execution_id)
+    snapshots, states = tables.workflow_snapshot, tables.condition_state
+    connection.execute(delete(snapshots).where(snapshots.c.workflow_id == workflow_id))
+    connection.execute(
+        delete(states).where(states.c.scope_kind == "WORKFLOW", states.c.scope_id == workflow_id)
+    )
+
+
+def _chunks(items: Sequence[int], size: int) -> Iterable[Sequence[int]]:
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
+def alive_tasks(state: State) -> list[tuple[Run, LiveTask]]:
+    """Every task of every running execution that has not come to an end, in order of their ids."""
+    found = [(run, t) for run in state.runs.values() for t in run.tasks.values()]
+    return sorted(
+        ((run, t) for run, t in found if t.status in TASK_ALIVE), key=lambda pair: pair[1].id
+    )

@@ -1,0 +1,237 @@
+"""The tables, with the column types that turn values of the model into what SQL can keep."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.dialects.mysql import LONGTEXT
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeDecorator
+
+from aiflow_core.clock import to_datetime, to_ms
+from aiflow_core.model.condition import AnyCondition
+from aiflow_core.model.execution import BundleRef
+from aiflow_core.model.serialization import decode, encode
+from aiflow_core.model.status import ExecutionType, TaskStatus, WorkflowStatus
+from aiflow_core.model.workflow import WorkflowDefinition
+from aiflow_scheduler_event.state import (
+    Evaluation,
+    Intent,
+    Message,
+    Reply,
+    ScopeKind,
+    TimerKind,
+)
+
+
+class Moment(TypeDecorator[datetime]):
+    """An aware datetime, kept as milliseconds since the epoch."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
+        return None if value is None else to_ms(value)
+
+    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else to_datetime(value)
+
+
+class Json(TypeDecorator[Any]):
+    """A value of the model, kept as JSON text."""
+
+    impl = Text
+    cache_ok = True
+
+    def __init__(self, type: Any) -> None:
+        super().__init__()
+        self.type = type
+
+    def load_dialect_impl(self, dialect: Dialect) -> Any:
+        # MySQL's TEXT ends at 64 KiB; a definition may be larger.
+        return dialect.type_descriptor(LONGTEXT() if dialect.name == "mysql" else Text())
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
+        return None if value is None else encode(value).decode()
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
+        return None if value is None else decode(value, self.type)
+
+
+class Word(TypeDecorator[Any]):
+    """A member of an enumeration, kept as its text."""
+
+    impl = String
+    cache_ok = True
+
+    def __init__(self, type: Any) -> None:
+        super().__init__(16)
+        self.type = type
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
+        return None if value is None else str(value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
+        return None if value is None else self.type(value)
+
+
+metadata = MetaData()
+
+# Names are compared letter by letter on every database, as they are in Python.
+_Name = String(200).with_variant(String(200, collation="utf8mb4_bin"), "mysql")
+_Long = Text().with_variant(LONGTEXT(), "mysql")
+
+
+def _table(name: str, *columns: Any) -> Table:
+    return Table(name, metadata, *columns, mysql_engine="InnoDB", mysql_charset="utf8mb4")
+
+
+namespace = _table(
+    "namespace",
+    Column("name", _Name, primary_key=True),
+    Column("properties", Json(dict[str, Any]), nullable=False),
+)
+
+workflow = _table(
+    "workflow",
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("workflow_name", _Name, nullable=False),
+    Column("namespace", _Name, nullable=False),
+    Column("create_time", Moment, nullable=False),
+    Column("update_time", Moment, nullable=False),
+    Column("is_enabled", Boolean, nullable=False),
+    Column("event_offset", BigInteger, nullable=False),
+    UniqueConstraint("namespace", "workflow_name"),
+)
+
+workflow_snapshot = _table(
+    "workflow_snapshot",
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("workflow_id", BigInteger, nullable=False, index=True),
+    Column("create_time", Moment, nullable=False),
+    Column("definition", Json(WorkflowDefinition), nullable=False),
+    Column("bundle", Json(BundleRef | None)),
+)
+
+workflow_execution = _table(
+    "workflow_execution",
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("workflow_id", BigInteger, nullable=False),
+    Column("begin_date", Moment, nullable=False),
+    Column("end_date", Moment),
+    Column("status", Word(WorkflowStatus), nullable=False),
+    Column("run_type", Word(ExecutionType), nullable=False),
+    Column("snapshot_id", BigInteger, nullable=False),
+    Column("event_offset", BigInteger, nullable=False),
+    Column("reason", _Long, nullable=False),
+    Column("stopping", Boolean, nullable=False),
+    Index("ix_workflow_execution_workflow", "workflow_id", "id"),
+    Index("ix_workflow_execution_status", "status"),
+)
+
+task_execution = _table(
+    "task_execution",
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("workflow_execution_id", BigInteger, nullable=False),
+    Column("task_name", _Name, nullable=False),
+    Column("sequence_number", Integer, nullable=False),
+    Column("try_number", Integer, nullable=False),
+    Column("begin_date", Moment),
+    Column("end_date", Moment),
+    Column("status", Word(TaskStatus), nullable=False),
+    Column("reason", _Long, nullable=False),
+    Column("intent", Word(Intent), nullable=False),
+    UniqueConstraint("workflow_execution_id", "task_name", "sequence_number"),
+)
+
+workflow_schedule = _table(
+    "workflow_schedule",
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("workflow_id", BigInteger, nullable=False, index=True),
+    Column("expression", String(200), nullable=False),
+    Column("create_time", Moment, nullable=False),
+    Column("is_paused", Boolean, nullable=False),
+)
+
+workflow_event_trigger = _table(
+    "workflow_event_trigger",
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("workflow_id", BigInteger, nullable=False, index=True),
+    Column("rule", Json(AnyCondition), nullable=False),
+    Column("create_time", Moment, nullable=False),
+    Column("is_paused", Boolean, nullable=False),
+)
+
+timer = _table(
+    "timer",
+    Column("kind", Word(TimerKind), primary_key=True),
+    Column("owner", BigInteger, primary_key=True, autoincrement=False),
+    Column("task_name", _Name, primary_key=True),
+    Column("fire_at", BigInteger, nullable=False),
+)
+
+condition_state = _table(
+    "condition_state",
+    Column("scope_kind", Word(ScopeKind), primary_key=True),
+    Column("scope_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("name", _Name, primary_key=True),
+    Column("value", _Long, nullable=False),
+)
+
+evaluation = _table(
+    "evaluation",
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("body", Json(Evaluation), nullable=False),
+)
+
+consumer = _table(
+    "consumer",
+    Column("name", String(50), primary_key=True),
+    Column("last_seq", BigInteger, nullable=False),
+    Column("counters", Json(dict[str, int]), nullable=False),
+)
+
+outbox = _table(
+    "outbox",
+    Column("id", String(40), primary_key=True),
+    Column("offset", BigInteger, nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("message", Json(Message), nullable=False),
+)
+
+decision = _table(
+    "decision",
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("offset", BigInteger, nullable=False, index=True),
+    Column("workflow_execution_id", BigInteger, nullable=False),
+    Column("task_name", _Name, nullable=False),
+    Column("what", String(50), nullable=False),
+    Column("why", _Long, nullable=False),
+    Index("ix_decision_task", "workflow_execution_id", "task_name"),
+)
+
+reply = _table(
+    "reply",
+    Column("request_id", String(64), primary_key=True),
+    Column("offset", BigInteger, nullable=False, index=True),
+    Column("body", Json(Reply), nullable=False),
+)
+
+dead_letter = _table(
+    "dead_letter",
+    Column("offset", BigInteger, primary_key=True, autoincrement=False),
+    Column("error", _Long, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("create_time", Moment, nullable=False),
+)

@@ -1,0 +1,3 @@
+from .play import Play
+def test_x():
+    Play()
