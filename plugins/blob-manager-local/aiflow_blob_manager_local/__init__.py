@@ -1,0 +1,1 @@
+"""Keeps workflow code in a directory: `aiflow_blob_manager_local.blob_manager.LocalBlobManager`."""

@@ -1,0 +1,1 @@
+"""Runs tasks as processes of this machine: `aiflow_executor_local.executor.LocalExecutor`."""

@@ -1,0 +1,349 @@
+"""The executor: what its caller asks, carried out by one coroutine per attempt.
+
+The caller's threads hand over to an event loop in a thread of its own, which alone touches the
+state; reports are made from that thread.
+"""
+
+import asyncio
+import logging
+import os
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Callable, Coroutine
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from aiflow_core.deployment import Deployment
+from aiflow_core.errors import AIFlowError, ConfigError, UnavailableError
+from aiflow_core.model.execution import AttemptKey, AttemptReport, AttemptRequest, BundleRef
+from aiflow_core.model.status import TaskStatus
+from aiflow_core.specs.blob_manager import BlobManager
+from aiflow_core.specs.executor import Executor, Report
+from aiflow_executor_local import groups
+from aiflow_executor_local.messages import Job, Warmup, needs_bundle
+from aiflow_executor_local.run_directory import RunDirectory
+from aiflow_executor_local.slots import Slots
+from aiflow_executor_local.workspace import fetch, snapshot
+from aiflow_executor_local.zygotes import Zygotes
+
+VANISHED = "vanished without a result (was the machine restarted?)"
+_DAY_MS = 24 * 3600 * 1000
+_LOOK = 0.005
+
+log = logging.getLogger(__name__)
+
+
+class LocalExecutor(Executor):
+    """Runs each attempt as a process of this machine, forked from one that is warm.
+
+    Settings:
+        parallelism: how many attempts may run at once.
+        python: the interpreter of the tasks.
+        stop_grace: seconds between asking an attempt to stop and killing it.
+        orphans: what becomes of running attempts when the executor is gone: `keep` lets them run,
+            to be adopted; `stop` stops them.
+        idle_children: how many processes each zygote keeps ready.
+        warm_zygotes: how many zygotes are kept; there is one per bundle and per operator.
+        keep_results: days after which the run directories of finished attempts are removed.
+    """
+
+    def __init__(
+        self,
+        parallelism: int = 10,
+        python: str = sys.executable,
+        stop_grace: float = 10.0,
+        orphans: str = "keep",
+        idle_children: int = 2,
+        warm_zygotes: int = 8,
+        keep_results: float = 7.0,
+    ) -> None:
+        if parallelism < 1 or idle_children < 0 or warm_zygotes < 1:
+            raise ConfigError(
+                "The local executor's parallelism and warm_zygotes are at least 1, idle_children "
+                "at least 0."
+            )
+        if stop_grace < 0 or keep_results < 0:
+            raise ConfigError("The local executor's stop_grace and keep_results are at least 0.")
+        if orphans not in ("keep", "stop"):
+            raise ConfigError(f"The local executor's orphans is 'keep' or 'stop', not {orphans!r}.")
+        self._parallelism = parallelism
+        self._python = python
+        self._stop_grace = stop_grace
+        self._orphans = orphans
+        self._idle_children = idle_children
+        self._warm_zygotes = warm_zygotes
+        self._keep_results = keep_results
+        self._attempts: dict[AttemptKey, _Attempt] = {}
+        self._fetching: dict[str, asyncio.Task[Path]] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    # --- called from any thread ---
+
+    def start(
+        self, stack: ExitStack, deployment: Deployment, blobs: BlobManager, report: Report
+    ) -> None:
+        self._deployment = deployment
+        self._home = deployment.home.absolute()
+        self._blobs = blobs
+        self._report = report
+        self._slots = Slots(self._parallelism)
+        self._zygotes = Zygotes(
+            [self._python, "-P", "-m", "aiflow_executor_local.zygote"],
+            [str(self._idle_children), self._orphans, str(self._stop_grace)],
+            log_file=deployment.log_dir.absolute() / "executor-local.log",
+            keep=self._warm_zygotes,
+        )
+        self._home.mkdir(parents=True, exist_ok=True)
+        ready = threading.Event()
+        thread = threading.Thread(
+            target=lambda: asyncio.run(self._serve(ready)), name="executor-local", daemon=True
+        )
+        thread.start()
+        ready.wait()
+        stack.callback(thread.join)
+        stack.callback(self._loop.call_soon_threadsafe, self._closing.set)
+
+    def submit(self, request: AttemptRequest) -> None:
+        self._loop.call_soon_threadsafe(self._attend, request, True)
+
+    def adopt(self, request: AttemptRequest) -> None:
+        self._loop.call_soon_threadsafe(self._attend, request, False)
+
+    def stop(self, key: AttemptKey) -> None:
+        self._loop.call_soon_threadsafe(self._stop, key)
+
+    def stop_all(self) -> None:
+        asyncio.run_coroutine_threadsafe(self._stop_all(), self._loop).result()
+
+    # --- the loop ---
+
+    async def _serve(self, ready: threading.Event) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._closing = asyncio.Event()
+        self._zygotes.prepare()
+        self._spawn(self._remove_old_results())
+        ready.set()
+        await self._closing.wait()
+        for attempt in self._attempts.values():
+            attempt.ended.set()  # ends the wait for its end
+        self._zygotes.close()
+
+    def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)  # the loop itself would let go of it
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _attend(self, request: AttemptRequest, may_start: bool) -> None:
+        if request.key in self._attempts:
+            return
+        try:
+            directory = RunDirectory(self._home, request.key)
+        except AIFlowError as error:
+            self._report(_failed(request.key, str(error)))
+            return
+        attempt = _Attempt(directory)
+        if may_start and not directory.exists():
+            self._see_through(attempt, self._run(attempt, request))
+        else:
+            self._take_over(attempt)
+
+    def _take_over(self, attempt: "_Attempt") -> None:
+        """The attempt was started before: it does not wait, and is not cancelled but stopped."""
+        attempt.is_handed_over = True
+        self._see_through(attempt, self._watch_in_slot(attempt))
+
+    def _see_through(
+        self, attempt: "_Attempt", work: Coroutine[Any, Any, AttemptReport]
+    ) -> None:
+        """Do the work, and report what comes of it, whatever happens."""
+        self._attempts[attempt.key] = attempt
+        attempt.task = self._spawn(work)
+        attempt.task.add_done_callback(lambda task: self._conclude(attempt, task))
+
+    def _conclude(self, attempt: "_Attempt", work: asyncio.Task[AttemptReport]) -> None:
+        key = attempt.key
+        attempt.started.set()
+        attempt.ended.set()
+        del self._attempts[key]
+        if work.cancelled():
+            if attempt.is_stopping:
+                self._report(AttemptReport(key=key, status=TaskStatus.STOPPED))
+        elif error := work.exception():
+            log.error("The executor failed at attempt %s", key, exc_info=error)
+            self._report(_failed(key, f"The executor failed: {type(error).__name__}: {error}"))
+        else:
+            self._report(work.result())
+
+    async def _run(self, attempt: "_Attempt", request: AttemptRequest) -> AttemptReport:
+        await self._slots.acquire()
+        try:
+            report = await self._hand_over(attempt, request)
+        except AIFlowError as error:
+            report = _failed(attempt.key, str(error))
+            if not attempt.directory.settle(report):
+                report = await self._watch(attempt)
+        finally:
+            self._slots.release()
+        return report
+
+    async def _hand_over(self, attempt: "_Attempt", request: AttemptRequest) -> AttemptReport:
+        source, warmup = "", Warmup()
+        if request.bundle is not None:
+            source = str(await self._snapshot(request.bundle))
+        if request.task.config.isolation == "fresh":
+            needs_bundle(request)
+        elif needs_bundle(request):
+            assert request.bundle is not None
+            warmup = Warmup(snapshot=source, entry=request.bundle.entry)
+        else:
+            warmup = Warmup(operator=request.task.operator)
+        zygote = await self._zygotes.get(warmup)
+        job = Job(
+            request=request,
+            home=str(self._home),
+            log_dir=str(self._deployment.log_dir.absolute()),
+            notification_uri=self._deployment.notification_uri,
+            snapshot=source,
+        )
+        attempt.is_handed_over = True
+        report = await zygote.run(job, lambda: self._started(attempt))
+        if report is not None:
+            return report
+        if not attempt.directory.exists():
+            raise UnavailableError("The process that starts tasks died before it started this one.")
+        return await self._watch(attempt)
+
+    async def _snapshot(self, bundle: BundleRef) -> Path:
+        target = snapshot(self._home, bundle)
+        if target.is_dir():
+            return target
+        task = self._fetching.get(bundle.sha256)
+        if task is None:
+            task = self._spawn(asyncio.to_thread(fetch, self._home, bundle, self._blobs))
+            self._fetching[bundle.sha256] = task
+            task.add_done_callback(lambda done: self._fetching.pop(bundle.sha256, None))
+        return await asyncio.shield(task)
+
+    async def _watch_in_slot(self, attempt: "_Attempt") -> AttemptReport:
+        self._slots.overdraw()
+        try:
+            return await self._watch(attempt)
+        finally:
+            self._slots.release()
+
+    async def _watch(self, attempt: "_Attempt") -> AttemptReport:
+        """Wait until nobody holds the lock of the run directory, then see how it ended."""
+        directory = attempt.directory
+        group = None
+        if directory.holder() is not None:
+            self._started(attempt)
+        while (leader := directory.leader()) is not None:
+            await _end_of(leader, lambda pid=leader: directory.leader() == pid)
+            group = leader
+        while directory.holder() is not None:
+            await asyncio.sleep(_LOOK)  # its zygote is cleaning up after it
+        # Unless the zygote had died as well.
+        while group is not None and groups.kill(group):
+            await asyncio.sleep(_LOOK)
+        if not directory.exists():
+            return _failed(attempt.key, VANISHED)
+        return directory.conclude(VANISHED)
+
+    def _started(self, attempt: "_Attempt") -> None:
+        if not attempt.started.is_set():
+            attempt.started.set()
+            self._report(AttemptReport(key=attempt.key, status=TaskStatus.RUNNING))
+
+    # --- stopping ---
+
+    def _stop(self, key: AttemptKey) -> None:
+        attempt = self._attempts.get(key)
+        if attempt is None:
+            directory = RunDirectory(self._home, key)
+            if directory.holder() is None:
+                stopped = AttemptReport(key=key, status=TaskStatus.STOPPED)
+                self._report(directory.result() or stopped)
+                return
+            attempt = _Attempt(directory)  # a former executor started it
+            self._take_over(attempt)
+        if attempt.is_stopping:
+            return
+        attempt.is_stopping = True
+        if attempt.is_handed_over:
+            self._spawn(self._end(attempt))
+        else:
+            attempt.task.cancel()
+
+    async def _end(self, attempt: "_Attempt") -> None:
+        """Gracefully, then by force; whoever waits for its end reports it."""
+        await attempt.started.wait()
+        directory = attempt.directory
+        directory.request_stop()
+        group = directory.leader()
+        if group is None or not groups.send(group, signal.SIGTERM):
+            return
+        clock = self._deployment.clock
+        if await asyncio.to_thread(clock.wait, attempt.ended, self._stop_grace):
+            return
+        if directory.leader() == group:
+            groups.send(group, signal.SIGKILL)
+
+    async def _stop_all(self) -> None:
+        tasks = [attempt.task for attempt in self._attempts.values()]
+        for key in list(self._attempts):
+            self._stop(key)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # --- tidying ---
+
+    async def _remove_old_results(self) -> None:
+        """The scheduler does not say when it has made a report durable; so they are kept long."""
+        before = self._deployment.clock.now_ms() - self._keep_results * _DAY_MS
+        await asyncio.to_thread(_remove_finished, self._home / "run", before)
+
+
+class _Attempt:
+    """An attempt from its submission to its final report."""
+
+    def __init__(self, directory: RunDirectory) -> None:
+        self.key = directory.key
+        self.directory = directory
+        self.task: asyncio.Task[AttemptReport]
+        self.is_handed_over = False
+        self.is_stopping = False
+        self.started = asyncio.Event()
+        self.ended = threading.Event()
+
+
+def _failed(key: AttemptKey, reason: str) -> AttemptReport:
+    return AttemptReport(key=key, status=TaskStatus.FAILED, reason=reason)
+
+
+async def _end_of(pid: int, is_right: Callable[[], bool]) -> None:
+    """Wait for the end of a process that is no child of this one. `is_right` is asked when the
+    process is held fast, so that no later one of that number can be taken for it."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    try:
+        if is_right():
+            loop.add_reader(descriptor, ended.set)
+            try:
+                await ended.wait()
+            finally:
+                loop.remove_reader(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove_finished(runs: Path, before_ms: float) -> None:
+    for directory in runs.glob("*/*/result.json"):
+        if directory.stat().st_mtime * 1000 < before_ms:
+            shutil.rmtree(directory.parent, ignore_errors=True)

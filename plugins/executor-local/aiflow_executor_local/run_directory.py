@@ -1,0 +1,145 @@
+"""The run directory of an attempt: who runs it, and how it ended.
+
+Everything that must survive a crash of the executor stands here, and nowhere else:
+
+* the directory itself: the attempt was started; it comes into being with the lock held
+* `lock`: byte 0 is locked by the attempt's process, byte 1 by its zygote
+* `stop`: somebody asked the attempt to stop
+* `result.json`: the final report
+
+Nothing is forced to disk. A crash of the machine ends the attempts as well, and one whose result
+was not yet the scheduler's is as good as one that ended a moment before its result.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+import struct
+import uuid
+from pathlib import Path
+
+from aiflow_core.errors import UsageError
+from aiflow_core.model.execution import AttemptKey, AttemptReport
+from aiflow_core.model.serialization import decode, encode
+from aiflow_core.model.status import TaskStatus
+from aiflow_core.model.workflow import check_name
+
+# struct flock of Linux: type, whence, start, length, pid.
+_FLOCK = struct.Struct("hhqqi4x")
+_ATTEMPT, _ZYGOTE = 0, 1
+
+
+class RunDirectory:
+    """`<home>/run/<workflow execution>/<task>.<sequence number>.<try number>/`."""
+
+    def __init__(self, home: str | Path, key: AttemptKey) -> None:
+        check_name("task", key.task_name)
+        self.key = key
+        self.path = (
+            Path(home)
+            / "run"
+            / str(int(key.workflow_execution_id))
+            / f"{key.task_name}.{int(key.sequence_number)}.{int(key.try_number)}"
+        )
+
+    def exists(self) -> bool:
+        """Whether the attempt was ever started."""
+        return self.path.exists()
+
+    def claim(self) -> int | None:
+        """Start the attempt: of all who try, one succeeds and is given the open lock, which it
+        holds until it closes the descriptor or ends."""
+        draft = f"{self.path.parent}/.{self.path.name}.{uuid.uuid4().hex}"
+        try:
+            os.mkdir(draft)
+        except FileNotFoundError:
+            os.makedirs(draft)
+        lock = os.open(f"{draft}/lock", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self._hold(lock, _ATTEMPT)
+        try:
+            # Never replaces: the other's directory is not empty.
+            os.rename(draft, self.path)
+        except OSError as error:
+            os.close(lock)
+            shutil.rmtree(draft)
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            return None
+        return lock
+
+    def keep(self) -> int:
+        """Hold the lock beside the attempt's process, so that nobody takes the attempt for over
+        before its zygote has cleaned up after it. Returns the descriptor to close then."""
+        lock = os.open(self.path / "lock", os.O_RDWR | os.O_CLOEXEC)
+        self._hold(lock, _ZYGOTE)
+        return lock
+
+    def holder(self) -> int | None:
+        """Process id of one who holds the lock, None when the attempt is over."""
+        return self._owner(start=0, length=0)
+
+    def leader(self) -> int | None:
+        """Process id, and process group, of the attempt; None when the process has ended."""
+        return self._owner(start=_ATTEMPT, length=1)
+
+    def request_stop(self) -> None:
+        """Let whoever sees the attempt end know that it was asked to."""
+        with contextlib.suppress(FileNotFoundError):
+            (self.path / "stop").touch()
+
+    def stop_requested(self) -> bool:
+        return (self.path / "stop").exists()
+
+    def finish(self, report: AttemptReport) -> None:
+        """Write the final report; nobody sees half of it."""
+        draft = f"{self.path}/result.{os.getpid()}"
+        with open(draft, "wb") as file:
+            file.write(encode(report))
+        os.rename(draft, f"{self.path}/result.json")
+
+    def result(self) -> AttemptReport | None:
+        """The final report, None when there is none (or none that survived a power failure)."""
+        try:
+            return decode((self.path / "result.json").read_bytes(), AttemptReport)
+        except (FileNotFoundError, NotADirectoryError, UsageError):
+            return None
+
+    def conclude(self, reason: str) -> AttemptReport:
+        """The final report of an attempt whose process is gone: its own, else one that says
+        `reason`, which is kept if it can be."""
+        report = self.result()
+        if report is None:
+            status = TaskStatus.STOPPED if self.stop_requested() else TaskStatus.FAILED
+            report = AttemptReport(key=self.key, status=status, reason=reason)
+            # Without room for a result the report itself must still go out.
+            with contextlib.suppress(OSError):
+                self.finish(report)
+        return report
+
+    def settle(self, report: AttemptReport) -> bool:
+        """End an attempt that was never started, so that it never will be; False when it was."""
+        lock = self.claim()
+        if lock is None:
+            return False
+        try:
+            self.finish(report)
+        finally:
+            os.close(lock)
+        return True
+
+    def _hold(self, lock: int, byte: int) -> None:
+        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
+
+    def _owner(self, start: int, length: int) -> int | None:
+        try:
+            lock = os.open(self.path / "lock", os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        try:
+            asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, start, length, 0)
+            kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(lock, fcntl.F_GETLK, asked))
+        finally:
+            os.close(lock)
+        return None if kind == fcntl.F_UNLCK else pid

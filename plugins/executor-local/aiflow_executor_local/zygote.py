@@ -1,0 +1,339 @@
+"""A zygote: a small process that has imported what its tasks need and forks a child for each.
+
+Run as `python -m aiflow_executor_local.zygote <socket> <idle children> <orphans> <grace>`. It
+detaches itself from the executor at once, so that ending the executor's process tree ends no task.
+It has one thread, because it forks, and it keeps some children ready, because forking takes longer
+than sending a message.
+"""
+
+import contextlib
+import ctypes
+import gc
+import logging
+import os
+import selectors
+import signal
+import socket
+import sys
+from collections import deque
+from collections.abc import Callable
+from typing import NoReturn
+
+from aiflow_core.bundle import forget, load_bundle
+from aiflow_core.clock import Clock
+from aiflow_core.errors import UsageError
+from aiflow_core.model.execution import AttemptReport
+from aiflow_core.model.serialization import decode
+from aiflow_core.model.status import TaskStatus
+from aiflow_executor_local import groups, runner
+from aiflow_executor_local.messages import RUNNING, TAKEN, Job, Notice, Ready, Warmup, line
+from aiflow_executor_local.run_directory import RunDirectory
+
+_PR_SET_CHILD_SUBREAPER = 36
+_PATIENCE = 0.5
+
+log = logging.getLogger(__name__)
+
+
+def main() -> None:
+    _detach()
+    logging.basicConfig(format="[%(asctime)s - %(process)d - %(levelname)s: %(message)s]")
+    _, executor, idle, orphans, grace = sys.argv
+    zygote = Zygote(
+        socket.socket(fileno=int(executor)),
+        idle_children=int(idle),
+        stop_orphans=orphans == "stop",
+        stop_grace=float(grace),
+    )
+    if zygote.warm_up():
+        zygote.serve()
+
+
+class Child:
+    """A process that waits for a job, or runs one."""
+
+    def __init__(self, pid: int, channel: socket.socket) -> None:
+        self.pid = pid
+        self.channel = channel
+        self.run: RunDirectory | None = None
+        self.lock: int | None = None
+        self.taken = False
+        self.death = ""
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether there may be something to read from it."""
+        return self.channel.fileno() >= 0
+
+    def close(self) -> None:
+        self.channel.close()
+        if self.lock is not None:
+            os.close(self.lock)
+
+
+class Zygote:
+    """The loop: jobs come in, children are forked and waited for, reports go out."""
+
+    def __init__(
+        self,
+        executor: socket.socket,
+        *,
+        idle_children: int,
+        stop_orphans: bool,
+        stop_grace: float,
+    ) -> None:
+        self._executor = executor
+        self._idle_children = idle_children
+        self._stop_orphans = stop_orphans
+        self._stop_grace = stop_grace
+        self._clock = Clock()
+        self._connected = True
+        self._kill_at: float | None = None
+        self._received = b""
+        self._idle: deque[Child] = deque()
+        self._busy: dict[int, Child] = {}
+        self._dying: list[Child] = []
+        self._selector = selectors.DefaultSelector()
+        self._wakeup, wakeup = socket.socketpair()
+        self._wakeup.setblocking(False)
+        wakeup.setblocking(False)
+        self._wakeup_writer = wakeup
+
+    def warm_up(self) -> bool:
+        """Import what the executor names, and say how it went."""
+        first = self._read_line()
+        if first is None:
+            return False
+        warmup = decode(first, Warmup)
+        problem = ""
+        try:
+            if warmup.operator:
+                runner.operator_class(warmup.operator)
+            elif warmup.entry:
+                os.chdir(warmup.snapshot)
+                load_bundle(warmup.snapshot, warmup.entry)
+                # Each attempt loads the author's files again, from the execution's own copy. What
+                # they imported from elsewhere stays: that is what makes a zygote worth having.
+                forget(warmup.snapshot)
+        except Exception as error:
+            log.exception("The warm-up failed")
+            problem = runner.describe(error)
+        with contextlib.suppress(UsageError):
+            decode(b"{}", Job)  # the decoder learns the type, which each child would do anew
+        # What was imported stays for good: do not let the collector touch, and so copy, its pages.
+        gc.collect()
+        gc.freeze()
+        self._send(line(Ready(problem)))
+        return not problem
+
+    def serve(self) -> None:
+        """Until the executor is gone and the last child has ended."""
+        signal.set_wakeup_fd(self._wakeup_writer.fileno(), warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        self._selector.register(self._executor, selectors.EVENT_READ, self._read_jobs)
+        self._selector.register(self._wakeup, selectors.EVENT_READ, self._reap)
+        self._read_jobs(b"")
+        while self._connected or self._busy or self._dying:
+            ready = self._selector.select(self._timeout())
+            for key, _ in ready:
+                key.data()
+            if not ready and self._connected and len(self._idle) < self._idle_children:
+                self._idle.append(self._fork())
+            elif not ready:
+                # Nobody died for a while: perhaps what is left is dead, but not ours to reap.
+                self._bury(groups.kill)
+            self._kill_when_due()
+
+    # --- the executor ---
+
+    def _read_line(self) -> bytes | None:
+        while b"\n" not in self._received:
+            received = self._executor.recv(65536)
+            if not received:
+                return None
+            self._received += received
+        first, _, self._received = self._received.partition(b"\n")
+        return first
+
+    def _read_jobs(self, received: bytes | None = None) -> None:
+        if received is None:
+            try:
+                received = self._executor.recv(65536)
+            except ConnectionResetError:
+                received = b""
+            if not received:
+                self._disconnect()
+                return
+        *lines, self._received = (self._received + received).split(b"\n")
+        for text in lines:
+            self._start(text)
+
+    def _send(self, message: bytes) -> None:
+        if not self._connected:
+            return
+        try:
+            self._executor.sendall(message)
+        except OSError:
+            self._disconnect()
+
+    def _disconnect(self) -> None:
+        """Without an executor no new job can come. What runs goes on, or is told to stop."""
+        if not self._connected:
+            return
+        self._connected = False
+        with contextlib.suppress(KeyError):
+            self._selector.unregister(self._executor)
+        self._executor.close()
+        while self._idle:
+            self._idle.pop().close()
+        if self._stop_orphans:
+            self._kill_at = self._clock.monotonic() + self._stop_grace
+            for child in self._busy.values():
+                assert child.run is not None
+                child.run.request_stop()
+                groups.send(child.pid, signal.SIGTERM)
+
+    # --- children ---
+
+    def _start(self, text: bytes) -> None:
+        job = decode(text, Job)
+        run = RunDirectory(job.home, job.request.key)
+        if job.request.task.config.isolation == "fresh":
+            child = self._spawn()
+        else:
+            child = self._idle.popleft() if self._idle else self._fork()
+        child.run = run
+        self._busy[child.pid] = child
+        self._selector.register(child.channel, selectors.EVENT_READ, lambda: self._listen(child))
+        with contextlib.suppress(OSError):  # it died just now, which its end will tell
+            child.channel.sendall(text + b"\n")
+
+    def _fork(self) -> Child:
+        ours, theirs = socket.socketpair()
+        pid = os.fork()
+        if pid == 0:
+            self._become_child(theirs, ours)
+        theirs.close()
+        return Child(pid, ours)
+
+    def _become_child(self, channel: socket.socket, zygotes_end: socket.socket) -> NoReturn:
+        try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            os.setsid()
+            # Whoever holds an end of a connection keeps the other from seeing that it was closed.
+            self._selector.close()
+            for inherited in (self._executor, self._wakeup, self._wakeup_writer, zygotes_end):
+                inherited.close()
+            for sibling in (*self._idle, *self._busy.values(), *self._dying):
+                sibling.close()
+            runner.serve(channel)
+        except BaseException:
+            log.exception("A child failed outside of its task")
+        finally:
+            os._exit(70)
+
+    def _spawn(self) -> Child:
+        ours, theirs = socket.socketpair()
+        theirs.set_inheritable(True)
+        command = [sys.executable, "-P", "-m", runner.__name__, str(theirs.fileno())]
+        pid = os.posix_spawn(sys.executable, command, os.environ, setsid=True)
+        theirs.close()
+        return Child(pid, ours)
+
+    def _listen(self, child: Child) -> None:
+        if not child.is_heard:
+            return  # its end was handled in the same round
+        try:
+            said = child.channel.recv(64, socket.MSG_DONTWAIT)
+        except (BlockingIOError, ConnectionResetError):
+            said = b""
+        if not said:
+            self._selector.unregister(child.channel)
+            child.channel.close()
+        elif said == TAKEN:
+            child.taken = True
+        elif said == RUNNING:
+            assert child.run is not None
+            child.lock = child.run.keep()
+            self._report(child, AttemptReport(key=child.run.key, status=TaskStatus.RUNNING))
+
+    def _reap(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while self._wakeup.recv(4096):
+                pass
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if pid == 0:
+                    break
+                self._ended(pid, os.waitstatus_to_exitcode(status))
+        self._bury(lambda group: groups.send(group, signal.SIGKILL))
+
+    def _bury(self, is_left: Callable[[int], bool]) -> None:
+        """Conclude the attempts of which no process is left; end what is."""
+        for child in [c for c in self._dying if not is_left(c.pid)]:
+            self._dying.remove(child)
+            self._conclude(child)
+
+    def _ended(self, pid: int, code: int) -> None:
+        child = self._busy.pop(pid, None)
+        if child is None:
+            # An idle child, or what a task left behind: as its subreaper this process inherits it.
+            for idle in [c for c in self._idle if c.pid == pid]:
+                self._idle.remove(idle)
+                idle.close()
+            return
+        while child.is_heard:
+            self._listen(child)  # what it said last
+        child.death = _death(code)
+        self._dying.append(child)
+
+    def _conclude(self, child: Child) -> None:
+        assert child.run is not None
+        report = AttemptReport(key=child.run.key, status=TaskStatus.FAILED, reason=child.death)
+        if child.run.exists() or not child.run.settle(report):
+            report = child.run.conclude(child.death)
+        child.close()
+        self._report(child, report)
+
+    def _report(self, child: Child, report: AttemptReport) -> None:
+        self._send(line(Notice(report, child.taken)))
+
+    # --- time ---
+
+    def _timeout(self) -> float | None:
+        if self._connected and len(self._idle) < self._idle_children:
+            return 0
+        if self._kill_at is not None:
+            return max(0.0, self._kill_at - self._clock.monotonic())
+        return _PATIENCE if self._dying else None
+
+    def _kill_when_due(self) -> None:
+        if self._kill_at is not None and self._clock.monotonic() >= self._kill_at:
+            self._kill_at = None
+            for child in self._busy.values():
+                groups.send(child.pid, signal.SIGKILL)
+
+
+def _death(code: int) -> str:
+    if code < 0:
+        try:
+            name = signal.Signals(-code).name
+        except ValueError:
+            name = "real-time"
+        return f"killed by signal {-code} ({name})"
+    return f"the process ended with exit code {code} before the task was done"
+
+
+def _detach() -> None:
+    """Leave the executor's process tree, and take in what tasks leave behind."""
+    if os.fork() > 0:
+        os._exit(0)
+    os.setsid()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""A task that is a shell command: `aiflow_operator_bash.operator.BashOperator`."""

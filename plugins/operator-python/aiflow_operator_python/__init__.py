@@ -1,0 +1,1 @@
+"""A task that is a Python function: `aiflow_operator_python.operator.PythonOperator`."""
