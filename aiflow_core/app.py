@@ -1,0 +1,216 @@
+"""The composition root: from settings to plugins that run together.
+
+Nothing else chooses plugins. There are three ways to run:
+
+* `App.serve`: the AIFlow server, beside a notification server;
+* `App.embedded`: everything in this process, for `aiflow run`;
+* `App.client`: only a client of an AIFlow server, for the command line and `aiflow_core.ops`.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from aiflow_core import config
+from aiflow_core.clock import Clock
+from aiflow_core.config import ClientSettings, Driver, ProjectSettings, ServerSettings
+from aiflow_core.daemon import Daemon, held
+from aiflow_core.deployment import Deployment
+from aiflow_core.errors import ConflictError, UsageError
+from aiflow_core.plugins import Hooks, make
+from aiflow_core.specs.blob_manager import BlobManager
+from aiflow_core.specs.endpoint import Endpoint
+from aiflow_core.specs.event_store import EventStore
+from aiflow_core.specs.executor import Executor
+from aiflow_core.specs.scheduler import Scheduler
+
+INIT_COMMAND = "aiflow db init"
+
+
+@runtime_checkable
+class KeepsTables(Protocol):
+    """What a plugin that keeps tables in a database offers beside its contract."""
+
+    def initialize(self) -> None:
+        """Make the tables, or bring them up to date."""
+
+    def downgrade(self, revision: str) -> None:
+        """Take the tables back to a revision; `base` removes them."""
+
+    def check(self, init_command: str) -> None:
+        """Raise `ConfigError` naming `init_command` unless the tables are up to date."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embedded:
+    """A deployment inside this process."""
+
+    events: EventStore
+    scheduler: Scheduler
+    executor: Executor
+    blobs: BlobManager
+    deployment: Deployment
+
+
+@dataclass(frozen=True, kw_only=True)
+class App:
+    """A deployment as the settings describe it."""
+
+    home: Path
+    server: ServerSettings
+    clients: ClientSettings
+    project: ProjectSettings = field(default_factory=ProjectSettings)
+    clock: Clock = field(default_factory=Clock)
+
+    @classmethod
+    def configured(cls) -> "App":
+        """As the files of `AIFLOW_HOME`, `project.yaml` and the environment say."""
+        return cls(
+            home=config.home(),
+            server=config.server_settings(),
+            clients=config.client_settings(),
+            project=config.project_settings(),
+        )
+
+    # --- one by one ----------------------------------------------------------------------------
+
+    @contextmanager
+    def client(self) -> Iterator[Scheduler]:
+        """The scheduler of the running AIFlow server."""
+        settings = {"server_address": self.clients.server_address}
+        with make("aiflow.scheduler", "remote", settings) as scheduler:
+            yield scheduler
+
+    def blob_manager(self) -> BlobManager:
+        """Where the code of workflows is kept."""
+        blobs: BlobManager = _made("blob_manager", self.project.blob or self.clients.blob_manager)
+        return blobs
+
+    def scheduler(self) -> Scheduler:
+        """The scheduler of the server, not started."""
+        scheduler: Scheduler = _made("scheduler", self.project.scheduler or self._scheduler())
+        return scheduler
+
+    def tables(self) -> KeepsTables:
+        """The tables of the server's scheduler; `UsageError` when it keeps none of its own."""
+        scheduler = self.scheduler()
+        if not isinstance(scheduler, KeepsTables):
+            raise UsageError(f"The scheduler {type(scheduler).__name__} keeps no tables.")
+        return scheduler
+
+    def daemon(self) -> Daemon:
+        """The AIFlow server as a process."""
+        return Daemon(
+            name="AIFlow server",
+            pid_file=self.home / "aiflow_server.pid",
+            command="aiflow server",
+            clock=self.clock,
+        )
+
+    # --- all together --------------------------------------------------------------------------
+
+    def serve(self, stack: ExitStack) -> str:
+        """Run the AIFlow server on `stack`; returns the address at which it answers."""
+        store = Driver(
+            type="notification-server", config={"server_uri": self.server.notification_server_uri}
+        )
+        events = _opened(stack, self.project.event_store or store)
+        scheduler = self.scheduler()
+        if isinstance(scheduler, KeepsTables):
+            scheduler.check(INIT_COMMAND)
+        deployment = self._deployment(
+            self.home, Path(self.server.log_dir), self.server.notification_server_uri
+        )
+        executor: Executor = _made("executor", self.project.executor or self._executor())
+        scheduler.start(stack, deployment, events, executor, self.blob_manager())
+        endpoint: Endpoint = make(
+            "aiflow.endpoint", "rpc", {"host": self.server.rpc_host, "port": self.server.rpc_port}
+        )
+        address = endpoint.start(stack, events, scheduler)
+        deployment.hooks.server_started(name="aiflow", address=address)
+        stack.callback(lambda: deployment.hooks.server_stopped(name="aiflow"))
+        return address
+
+    def embedded(self, stack: ExitStack) -> Embedded:
+        """Run everything in this process on `stack`, with a database of its own.
+
+        Its files are under `<home>/embedded`: the servers of the same home count their events and
+        executions on their own, and neither may take the other's for its own. `ConflictError` when
+        another process is embedded there. Tasks that still run are stopped with the stack.
+        """
+        home = self.home / "embedded"
+        conflict = ConflictError(
+            f"Another `aiflow run` is at work in {home}.",
+            next_step="Wait for it, or set AIFLOW_HOME to another directory.",
+        )
+        stack.enter_context(held(home / "aiflow_run.pid", conflict, self.clock))
+        store = Driver(type="sql", config={"uri": f"sqlite:///{home / 'ns.db'}"})
+        events = _opened(stack, store)
+        if isinstance(events, KeepsTables):
+            events.initialize()
+        address = make("aiflow.endpoint", "notification", {"port": 0}).start(stack, events, None)
+        scheduler: Scheduler = make(
+            "aiflow.scheduler", "event", {"uri": f"sqlite:///{home / 'aiflow.db'}"}
+        )
+        if isinstance(scheduler, KeepsTables):
+            scheduler.initialize()
+        executor: Executor = make(
+            "aiflow.executor",
+            "local",
+            {"parallelism": self.server.local_executor_parallelism, "orphans": "stop"},
+        )
+        blobs = self.blob_manager()
+        deployment = self._deployment(home, home / "logs", address)
+        scheduler.start(stack, deployment, events, executor, blobs)
+        return Embedded(
+            events=events,
+            scheduler=scheduler,
+            executor=executor,
+            blobs=blobs,
+            deployment=deployment,
+        )
+
+    def _deployment(self, home: Path, log_dir: Path, notification_uri: str) -> Deployment:
+        return Deployment(
+            home=home,
+            log_dir=log_dir,
+            notification_uri=notification_uri,
+            clock=self.clock,
+            hooks=Hooks(),
+        )
+
+    def _scheduler(self) -> Driver:
+        return Driver(
+            type="event",
+            config={
+                "uri": self.server.metadata_backend_uri,
+                "pool_size": self.server.sql_alchemy_pool_size,
+                "max_overflow": self.server.sql_alchemy_max_overflow,
+            },
+        )
+
+    def _executor(self) -> Driver:
+        name = self.server.task_executor
+        match name.lower():
+            case "local":
+                settings = {"parallelism": self.server.local_executor_parallelism}
+                return Driver(type="local", config=settings)
+            case "kubernetes":
+                given = self.server.k8s_executor_config.items()
+                return Driver(
+                    type="kubernetes", config={key: v for key, v in given if v is not None}
+                )
+            case _:
+                return Driver(type=name)
+
+
+def _made(kind: str, driver: Driver) -> Any:
+    return make(f"aiflow.{kind}", driver.type, driver.config)
+
+
+def _opened(stack: ExitStack, driver: Driver) -> EventStore:
+    events: EventStore = _made("event_store", driver)
+    stack.callback(events.close)
+    return events

@@ -1,0 +1,96 @@
+"""The `aiflow` command.
+
+A sub-command is imported when it is used, and no earlier: `aiflow --help` knows the commands of the
+core from the table below, and those of plugins from their entry points.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+import click
+
+from aiflow_core.cli.output import Program
+from aiflow_core.errors import PluginError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+# Name -> module:command and what the help says.
+_COMMANDS = {
+    "config": ("aiflow_core.cli.config:config", "Manages configuration."),
+    "db": ("aiflow_core.cli.db:db", "Database operations."),
+    "namespace": ("aiflow_core.cli.namespace:namespace", "Namespace related operations."),
+    "plugins": ("aiflow_core.cli.plugins:plugins", "Shows the installed plugins."),
+    "run": ("aiflow_core.cli.run:run", "Runs a workflow file here and now, without servers."),
+    "task-execution": (
+        "aiflow_core.cli.task_execution:task_execution",
+        "Task execution related operations.",
+    ),
+    "version": ("aiflow_core.cli.version:version", "Shows the version."),
+    "workflow": ("aiflow_core.cli.workflow:workflow", "Workflow related operations."),
+    "workflow-execution": (
+        "aiflow_core.cli.workflow_execution:workflow_execution",
+        "Workflow execution related operations.",
+    ),
+    "workflow-schedule": (
+        "aiflow_core.cli.workflow_schedule:workflow_schedule",
+        "Manages the periodic schedules of the workflow.",
+    ),
+    "workflow-trigger": (
+        "aiflow_core.cli.workflow_trigger:workflow_trigger",
+        "Manages the event triggers of the workflow.",
+    ),
+}
+
+
+class AIFlow(Program):
+    """The commands of the core and of the plugins, each imported when it is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*_COMMANDS, *_plugin_commands()})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in _COMMANDS:
+            module, _, name = _COMMANDS[cmd_name][0].partition(":")
+            command: click.Command = getattr(import_module(module), name)
+            return command
+        entry = _plugin_commands().get(cmd_name)
+        return None if entry is None else _load(entry)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        helps = {name: _summary(entry) for name, entry in _plugin_commands().items()}
+        helps |= {name: text for name, (_, text) in _COMMANDS.items()}
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(helps.items()))
+
+
+def main() -> None:
+    """The console script `aiflow`."""
+    aiflow(prog_name="aiflow")
+
+
+@click.group(cls=AIFlow, context_settings={"help_option_names": ["-h", "--help"]})
+def aiflow() -> None:
+    """Orchestrates workflows by events: mixed streaming and batch tasks."""
+
+
+def _plugin_commands() -> dict[str, "EntryPoint"]:
+    # Imported late: looking at what is installed takes as long as all the rest of `aiflow version`.
+    from importlib.metadata import entry_points
+
+    return {entry.name: entry for entry in entry_points(group="aiflow.commands")}
+
+
+def _load(entry: "EntryPoint") -> click.Command:
+    try:
+        command: click.Command = entry.load()
+    except Exception as error:  # a stranger's module may raise anything while it is imported
+        raise PluginError(
+            f"The command {entry.name!r} does not load: {type(error).__name__}: {error}.",
+            next_step="`aiflow plugins list` shows where it comes from.",
+        ) from error
+    return command
+
+
+def _summary(entry: "EntryPoint") -> str:
+    return (entry.dist.metadata["Summary"] or "") if entry.dist else ""

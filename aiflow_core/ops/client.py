@@ -1,0 +1,31 @@
+"""The AIFlow server, as the operations reach it."""
+
+from abc import ABC
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import cast
+
+from aiflow_core.app import App
+from aiflow_core.specs.scheduler import (
+    NamespaceOperations,
+    ScheduleOperations,
+    Scheduler,
+    SnapshotOperations,
+    TriggerOperations,
+)
+
+
+class Server(
+    Scheduler, NamespaceOperations, ScheduleOperations, TriggerOperations, SnapshotOperations, ABC
+):
+    """Every contract of a scheduler. What the one over there does not offer, it says itself."""
+
+
+@contextmanager
+def server() -> Iterator[Server]:
+    """The server that the settings name.
+
+    One connection for one operation: nothing is left open that a fork could inherit.
+    """
+    with App.configured().client() as scheduler:
+        yield cast(Server, scheduler)

@@ -1,0 +1,6 @@
+"""Serves a scheduler over gRPC (`RpcEndpoint`), and is its client (`RemoteScheduler`)."""
+
+from aiflow_server.endpoint import RpcEndpoint
+from aiflow_server.scheduler import RemoteScheduler
+
+__all__ = ["RemoteScheduler", "RpcEndpoint"]
