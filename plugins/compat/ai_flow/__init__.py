@@ -1,0 +1,1 @@
+"""The import names of AIFlow 0.4, re-exported from where they live now."""

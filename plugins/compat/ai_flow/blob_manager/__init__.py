@@ -1,0 +1,1 @@
+"""Blob managers under the import names of AIFlow 0.4."""

@@ -1,0 +1,1 @@
+"""The blob managers that ship with AIFlow under the import names of AIFlow 0.4."""

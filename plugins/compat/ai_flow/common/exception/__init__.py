@@ -1,0 +1,1 @@
+"""Errors under the import names of AIFlow 0.4."""

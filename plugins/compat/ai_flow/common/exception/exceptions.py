@@ -1,0 +1,5 @@
+"""The error that everything raises."""
+
+from aiflow_core.errors import AIFlowError as AIFlowException
+
+__all__ = ["AIFlowException"]

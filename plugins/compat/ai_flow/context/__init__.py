@@ -1,0 +1,1 @@
+"""The project's settings under the import names of the manual's page on blob managers."""

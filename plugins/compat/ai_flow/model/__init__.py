@@ -1,0 +1,1 @@
+"""Workflows, rules, conditions and statuses under the import names of AIFlow 0.4."""

@@ -1,0 +1,5 @@
+"""What a condition can ask."""
+
+from aiflow_core.model.context import Context
+
+__all__ = ["Context"]

@@ -1,0 +1,1 @@
+"""Conditions that ship with AIFlow under the import names of AIFlow 0.4."""

@@ -1,0 +1,1 @@
+"""Events for tasks under the import names of AIFlow 0.4."""

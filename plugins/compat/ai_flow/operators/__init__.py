@@ -1,0 +1,1 @@
+"""Operators under the import names of AIFlow 0.4."""
