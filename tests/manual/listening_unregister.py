@@ -1,0 +1,1 @@
+client.unregister_listener(listener_id)
