@@ -30,8 +30,8 @@ from aiflow_core.model.execution import BundleRef
 from aiflow_core.model.workflow import Workflow, WorkflowDefinition, check_name
 from aiflow_core.specs.blob_manager import BlobManager
 
-MAX_BYTES = 4 * 1024**3 - 1
-"""What a bundle may hold, unpacked. Below this size no archive needs the 64-bit extensions."""
+MAX_BYTES = 2 * 1024**3
+"""What a bundle may hold, unpacked. Of this size no archive needs the 64-bit extensions."""
 
 MAX_ENTRIES = 20_000
 """How many files and directories a bundle may hold."""
@@ -75,6 +75,18 @@ def load_workflows(path: str | Path, root: str | Path | None = None) -> list[Wor
 def load_bundle(root: str | Path, entry: str) -> list[Workflow]:
     """The workflows of an extracted bundle, see `load_workflows`."""
     return load_workflows(Path(root) / entry, root)
+
+
+def find_workflow(workflows: Iterable[Workflow], namespace: str, name: str) -> Workflow:
+    """The one of that name, preferably of that namespace: `aiflow run` may have put it into
+    another than its file says. `DefinitionError` when there is none."""
+    named = [workflow for workflow in workflows if workflow.name == name]
+    for workflow in sorted(named, key=lambda w: w.namespace != namespace):
+        return workflow
+    raise DefinitionError(
+        f"This bundle has no workflow {name!r}.",
+        next_step="Do not make the name of a workflow depend on where it is loaded.",
+    )
 
 
 def forget(root: str | Path) -> None:
@@ -339,6 +351,8 @@ def _unpack(archive: Path, target: Path) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             with source.open(info) as packed, path.open("xb") as file:
                 shutil.copyfileobj(packed, file, _CHUNK)
+                if file.tell() != info.file_size:
+                    raise zipfile.BadZipFile(f"{info.filename!r} is not as long as it says")
                 os.fchmod(file.fileno(), mode | 0o600)
                 file.flush()
                 os.fsync(file.fileno())

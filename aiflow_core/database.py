@@ -12,17 +12,41 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.resources import files
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect
+from sqlalchemy import (
+    Connection,
+    Engine,
+    Select,
+    String,
+    column,
+    create_engine,
+    event,
+    inspect,
+    select,
+    table,
+)
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    InterfaceError,
+    NoSuchModuleError,
+    OperationalError,
+    SQLAlchemyError,
+)
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from aiflow_core.errors import ConfigError, UnavailableError
 
 log = logging.getLogger(__name__)
 
-_DRIVERS = {"postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql", "mariadb": "mysql+pymysql"}
+_DRIVERS = {
+    "postgresql": "postgresql+psycopg",
+    "mysql": "mysql+pymysql",
+    "mariadb": "mysql+pymysql",
+}
 _EXTRAS = {"psycopg": "postgresql", "pymysql": "mysql", "MySQLdb": "mysqlclient"}
 
 
@@ -56,22 +80,25 @@ def reachable(uri: str) -> Iterator[None]:
     """Turn a failure to reach or use the database into `UnavailableError` with the reason."""
     try:
         yield
-    except OperationalError as error:
+    except (OperationalError, InterfaceError, PoolTimeoutError) as error:
         raise UnavailableError(
             f"The database {shown(uri)} cannot be used: {reason(error)}.",
             next_step="Check that it exists, that it is up, and that its URI is right.",
         ) from error
 
 
-def reason(error: DBAPIError) -> str:
-    """What the database itself said."""
-    return " ".join(str(error.orig).split()).rstrip(".")
+def reason(error: SQLAlchemyError) -> str:
+    """What the database itself said, or SQLAlchemy when it did not get that far."""
+    said = error.orig if isinstance(error, DBAPIError) else error
+    return " ".join(str(said).split()).rstrip(".")
 
 
 def migrate(engine: Engine, package: str, revision: str = "head") -> None:
     """Bring the tables of `package` (its sub-package `migrations` is an Alembic script directory)
     to `revision`."""
-    from alembic import command
+    if revision == "head" and _found_revision(engine, package) == newest_revision(package):
+        return
+    from alembic import command  # takes longer to import than all the rest of a start
 
     with engine.begin() as connection:
         command.upgrade(_alembic(package, connection), revision)
@@ -87,22 +114,29 @@ def downgrade(engine: Engine, package: str, revision: str) -> None:
 
 def check_current(engine: Engine, package: str, *, uri: str, init_command: str) -> None:
     """Raise `ConfigError` unless the tables of `package` are at its newest revision."""
-    from alembic.runtime.migration import MigrationContext
-    from alembic.script import ScriptDirectory
-
-    with reachable(uri), engine.connect() as connection:
-        config = _alembic(package, connection)
-        wanted = ScriptDirectory.from_config(config).get_current_head()
-        table = version_table(package)
-        found = None
-        if inspect(connection).has_table(table):
-            context = MigrationContext.configure(connection, opts={"version_table": table})
-            found = context.get_current_revision()
+    with reachable(uri):
+        found = _found_revision(engine, package)
+    wanted = newest_revision(package)
     if found != wanted:
         state = f"is at revision {found}, not {wanted}" if found else "has no tables yet"
-        raise ConfigError(
-            f"The database {shown(uri)} {state}.", next_step=f"Run `{init_command}`."
-        )
+        raise ConfigError(f"The database {shown(uri)} {state}.", next_step=f"Run `{init_command}`.")
+
+
+def newest_revision(package: str) -> str:
+    """The newest revision of the tables of `package`: a script's file is called
+    `<revision>_<title>.py`, and revisions are in the order of their names."""
+    scripts = files(f"{package}.migrations.versions").iterdir()
+    return max(s.name.partition("_")[0] for s in scripts if s.name[0].isdigit())
+
+
+def _found_revision(engine: Engine, package: str) -> str | None:
+    name = version_table(package)
+    with engine.connect().execution_options(read_only=True) as connection:
+        if not inspect(connection).has_table(name):
+            return None
+        query: Select[tuple[str]] = select(column("version_num", String)).select_from(table(name))
+        found: str | None = connection.scalar(query)
+        return found
 
 
 def version_table(package: str) -> str:

@@ -63,10 +63,7 @@ def driver_class(group: str, name: str) -> type:
     Only this one plugin is imported. `PluginError` when there is none, when it does not load, or
     when it is not what its group promises.
     """
-    if "." in name:
-        cls = _load_path(name)
-    else:
-        cls = _load_driver(group, name)
+    cls = _load_path(name) if "." in name else _load_driver(group, name)
     _check(group, name, cls)
     return cls  # type: ignore[no-any-return]
 

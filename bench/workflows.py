@@ -28,7 +28,7 @@ from aiflow_core import ops
 from aiflow_core.model.event import Event
 from aiflow_core.plugins import make
 
-WORKFLOWS = """
+COMMON = """
 import os, time
 from pathlib import Path
 from aiflow_core import TaskAction, Workflow
@@ -38,35 +38,47 @@ from aiflow_operator_python.operator import PythonOperator
 def nothing():
     pass
 
-def note():
-    Path(os.environ["BENCH_MARK"]).write_text(str(time.time_ns()))
+def chain(length, make):
+    before = None
+    for number in range(length):
+        task = make(f"t{number}")
+        if before is not None:
+            task.start_after(before)
+        before = task
+"""
 
-def chain(name, length, make):
-    with Workflow(name):
-        before = None
-        for number in range(length):
-            task = make(f"t{number}")
-            if before is not None:
-                task.start_after(before)
-            before = task
-    return before.workflow
-
-python40 = chain("python40", 40, lambda name: PythonOperator(name, nothing))
-bash40 = chain("bash40", 40, lambda name: BashOperator(name, "true"))
-chain5 = chain("chain5", 5, lambda name: PythonOperator(name, nothing))
-
-with Workflow("fan") as fan:
+# Each in a file of its own, as users have them.
+WORKFLOWS = {
+    "python40": """
+with Workflow("python40") as workflow:
+    chain(40, lambda name: PythonOperator(name, nothing))
+""",
+    "bash40": """
+with Workflow("bash40") as workflow:
+    chain(40, lambda name: BashOperator(name, "true"))
+""",
+    "chain5": """
+with Workflow("chain5") as workflow:
+    chain(5, lambda name: PythonOperator(name, nothing))
+""",
+    "fan": """
+with Workflow("fan") as workflow:
     first = PythonOperator("first", nothing)
     middle = [PythonOperator(f"m{number}", nothing) for number in range(200)]
     last = PythonOperator("last", nothing)
     for task in middle:
         task.start_after(first)
     last.start_after(middle)
+""",
+    "latency": """
+def note():
+    Path(os.environ["BENCH_MARK"]).write_text(str(time.time_ns()))
 
-with Workflow("latency") as latency:
+with Workflow("latency") as workflow:
     noted = PythonOperator("noted", note)
     noted.action_on_event_received(TaskAction.START, "go")
-"""
+""",
+}
 
 
 def free_port() -> int:
@@ -163,9 +175,10 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=200, help="events for the latency")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, servers(Path(name)) as uri:
-        file = Path(name) / "workflows.py"
-        file.write_text(WORKFLOWS)
-        ops.upload_workflows(file)
+        for workflow, text in WORKFLOWS.items():
+            file = Path(name) / f"{workflow}.py"
+            file.write_text(COMMON + text)
+            ops.upload_workflows(file)
 
         def median(workflow: str, count: int = 1) -> float:
             execution_seconds(workflow, count)  # warms up

@@ -101,11 +101,22 @@ class Session:
         try:
             change = self._changes.get(timeout=timeout)
             while True:
-                self._note(change)
-                yield change
+                if self._is_ours(change):
+                    self._note(change)
+                    yield change
                 change = self._changes.get_nowait()
         except queue.Empty:
             return
+
+    def _is_ours(self, change: Change) -> bool:
+        """Not of an execution that an earlier run, which was killed, has left behind."""
+        match change:
+            case TaskExecution():
+                return change.workflow_execution_id in self.executions
+            case WorkflowExecution():
+                return change.id in self.executions
+            case _:
+                return True
 
     def _note(self, change: Change) -> None:
         match change:
@@ -127,6 +138,7 @@ class Session:
             definitions = [d for d in definitions if d.name == only]
             if not definitions:
                 raise NotFoundError("workflow", only, next_step=did_you_mean(only, names))
+        self._stop_leftovers()
         scheduler = self._embedded.scheduler
         for definition in definitions:
             if namespace is not None:
@@ -140,14 +152,23 @@ class Session:
             )
             self.executions.setdefault(execution.id, execution)
 
+    def _stop_leftovers(self) -> None:
+        """What an earlier run could not stop, because it was killed, does not go on in this one."""
+        scheduler = self._embedded.scheduler
+        for namespace in self._namespaces().list_namespaces():
+            for workflow in scheduler.list_workflows(namespace.name):
+                scheduler.stop_workflow_executions(workflow.workflow_name, namespace.name)
+
     def _ensure_namespace(self, name: str) -> None:
+        try:
+            self._namespaces().get_namespace(name)
+        except NotFoundError:
+            self._namespaces().add_namespace(name)
+
+    def _namespaces(self) -> NamespaceOperations:
         # mypy wants a class that can be constructed; a contract is just what is asked for.
         contract = NamespaceOperations
-        namespaces = offers(self._embedded.scheduler, contract)  # type: ignore[type-abstract]
-        try:
-            namespaces.get_namespace(name)
-        except NotFoundError:
-            namespaces.add_namespace(name)
+        return offers(self._embedded.scheduler, contract)  # type: ignore[type-abstract]
 
     @property
     def elapsed(self) -> float:

@@ -5,7 +5,7 @@ a pure function of event and context. A `Condition` subclass that a user writes 
 as a `CustomCondition`, which says where to find it, and is evaluated in a condition host.
 """
 
-from typing import Annotated, Any, Union
+from typing import Any
 
 import msgspec
 
@@ -133,26 +133,17 @@ class CustomCondition(Value, tag="custom", frozen=True):
     code: str = ""
 
 
-DataCondition = Union[
-    SingleEventCondition,
-    TaskStatusCondition,
-    WorkflowTaskStatusCondition,
-    MeetAllCondition,
-    MeetAnyCondition,
-]
+DataCondition = (
+    SingleEventCondition
+    | TaskStatusCondition
+    | WorkflowTaskStatusCondition
+    | MeetAllCondition
+    | MeetAnyCondition
+)
 """The conditions that the engine evaluates itself."""
 
-AnyCondition = Annotated[
-    Union[
-        SingleEventCondition,
-        TaskStatusCondition,
-        WorkflowTaskStatusCondition,
-        MeetAllCondition,
-        MeetAnyCondition,
-        CustomCondition,
-    ],
-    msgspec.Meta(description="a condition"),
-]
+AnyCondition = DataCondition | CustomCondition
+"""All conditions in the form in which they travel."""
 
 
 def as_data(condition: Any, *, place: str = "") -> "AnyCondition":

@@ -10,10 +10,10 @@ from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import Any, Self
 
-from aiflow_core.errors import DefinitionError
+from aiflow_core.errors import DefinitionError, UsageError, did_you_mean
 from aiflow_core.model.condition import SingleEventCondition, TaskStatusCondition, as_data
 from aiflow_core.model.rule import TaskAction, TaskRule
-from aiflow_core.model.serialization import Value
+from aiflow_core.model.serialization import Value, from_plain
 from aiflow_core.model.status import TaskStatus
 from aiflow_core.model.timing import check_expression
 
@@ -217,9 +217,8 @@ def check_name(kind: str, name: str) -> None:
 
 def check_config(task_name: str, config: dict[str, Any]) -> TaskConfig:
     """The task's configuration from the keywords an author wrote."""
-    from aiflow_core.errors import UsageError, did_you_mean
-    from aiflow_core.model.serialization import from_plain
-
+    if not config:
+        return TaskConfig()
     known = list(TaskConfig.__struct_fields__)
     for key in config:
         if key not in known:

@@ -1,10 +1,10 @@
 """Operator: a task that can be executed."""
 
+import functools
 import inspect
 import logging
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from typing import Any, Self
 
 from aiflow_core.model.execution import AttemptKey
@@ -35,7 +35,7 @@ class AttemptStopped(BaseException):
     """
 
 
-class Operator(Task):
+class Operator(Task, ABC):
     """Base of all operators.
 
     A subclass takes `name` first and passes it to `super().__init__` with the keywords it does not
@@ -50,23 +50,13 @@ class Operator(Task):
     then `stop` is called.
     """
 
-    _arguments: dict[str, Any]
+    _given: tuple[tuple[Any, ...], dict[str, Any]]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        # Kept as they are: the process of a task makes all operators of its file again and asks
+        # none of them for its parameters.
         self = super().__new__(cls)
-        try:
-            bound = inspect.signature(cls.__init__).bind(self, *args, **kwargs)
-        except TypeError:
-            # __init__ is about to be called with the same arguments and says it better.
-            self._arguments = {}
-            return self
-        arguments = dict(bound.arguments)
-        for parameter in bound.signature.parameters.values():
-            if parameter.kind is parameter.VAR_KEYWORD:
-                arguments.update(arguments.pop(parameter.name, {}))
-        _, _, *own = arguments  # the instance, then the name
-        options = TaskConfig.__struct_fields__
-        self._arguments = {key: arguments[key] for key in own if key not in options}
+        self._given = (args, kwargs)
         return self
 
     def __init__(self, name: str, **config: Any) -> None:
@@ -77,24 +67,38 @@ class Operator(Task):
     def start(self, context: TaskContext) -> None:
         """Do the work, or start it."""
 
-    def stop(self, context: TaskContext) -> None:  # noqa: B027  (nothing to undo is normal)
+    def stop(self, context: TaskContext) -> None:
         """Undo what `start` began elsewhere: cancel a job, end a child process."""
 
-    def await_termination(  # noqa: B027  (work done in `start` needs no waiting)
-        self, context: TaskContext, timeout: int | None = None
-    ) -> None:
+    def await_termination(self, context: TaskContext, timeout: int | None = None) -> None:
         """Wait until what `start` began has ended; raise when it failed."""
 
     def operator_and_params(self) -> tuple[str, dict[str, Any] | None]:
         name = registered_name(type(self))
-        return name, self._arguments if name and is_plain(self._arguments) else None
+        params = self._parameters() if name else {}
+        return name, params if name and is_plain(params) else None
+
+    def _parameters(self) -> dict[str, Any]:
+        """The constructor's arguments by name, without the task's name and its options."""
+        args, kwargs = self._given
+        bound = inspect.signature(type(self).__init__).bind(self, *args, **kwargs)
+        arguments = dict(bound.arguments)
+        for parameter in bound.signature.parameters.values():
+            if parameter.kind is parameter.VAR_KEYWORD:
+                arguments.update(arguments.pop(parameter.name, {}))
+        _, _, *own = arguments  # the instance, then the name
+        return {key: arguments[key] for key in own if key not in TaskConfig.__struct_fields__}
 
 
+@functools.cache
 def registered_name(cls: type[Operator]) -> str:
     """The entry-point name of an operator class, empty when it is not registered.
 
     Nothing is imported but what is loaded already: the class's own distribution.
     """
+    # Late: the processes of tasks start faster without, and never ask.
+    from importlib.metadata import entry_points
+
     package = cls.__module__.partition(".")[0]
     for entry in entry_points(group=ENTRY_POINT_GROUP):
         if entry.value == f"{cls.__module__}:{cls.__qualname__}":

@@ -262,7 +262,7 @@ class SnapshotOperations(ABC):
 
     @abstractmethod
     def delete_workflow_snapshot(self, snapshot_id: int) -> None:
-        """Delete the snapshot; a conflict while it is the current one or an execution runs on it."""
+        """Delete the snapshot; a conflict while it is current or an execution runs on it."""
 
     @abstractmethod
     def delete_workflow_snapshots(

@@ -83,7 +83,7 @@ class MemoryExecutor(Executor):
         self._report(report)
 
 
-FLOW = '''
+FLOW = """
 import os, signal, subprocess, sys, threading, time
 from pathlib import Path
 from aiflow_core import Operator, Workflow
@@ -165,7 +165,7 @@ with Workflow("contract") as workflow:
     Call("leaves_children", leave_children_behind)
     Call("swallows", swallow)
     Call("thread", use_thread)
-'''
+"""
 
 
 class Stage:
@@ -217,9 +217,7 @@ class Stage:
         """The final report of the attempt, waited for."""
 
         def found() -> list[AttemptReport]:
-            return [
-                r for r in self.reports if r.key == request.key and r.status in TASK_FINISHED
-            ]
+            return [r for r in self.reports if r.key == request.key and r.status in TASK_FINISHED]
 
         with self._changed:
             assert self._changed.wait_for(found, DEADLINE), f"no end of {request.key}"

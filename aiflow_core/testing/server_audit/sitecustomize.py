@@ -5,16 +5,14 @@ installed, starting programs other than its own helpers. Each occurrence becomes
 that `AIFLOW_AUDIT_LOG` names. `aiflow_core.testing.audit` reads it when the tests are over.
 """
 
+import itertools
 import os
 import sys
 
 
 def is_server(argv: list[str]) -> bool:
     """Whether this command line runs a server: `... server start ...`."""
-    for first, second in zip(argv, argv[1:], strict=False):
-        if (first, second) == ("server", "start"):
-            return True
-    return False
+    return ("server", "start") in itertools.pairwise(argv)
 
 
 def watch(log: str) -> None:
@@ -62,6 +60,9 @@ _WATCHED = frozenset(
 def _is_helper(argv: object) -> bool:
     """`python ... -m aiflow_...`: a zygote or a condition host."""
     words = [str(word) for word in argv] if isinstance(argv, list | tuple) else []
+    # croniter asks the standard library for the word size, and that asks file(1) about Python.
+    if words == ["file", "-b", os.path.realpath(sys.executable)]:
+        return True
     return "-m" in words and words[words.index("-m") + 1].startswith("aiflow_")
 
 
