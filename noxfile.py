@@ -104,7 +104,7 @@ def build(session: nox.Session) -> None:
             ("aiflow", "version"),
             ("aiflow", "plugins", "list"),
             ("notification", "version"),
-            ("aiflow", "run", str(quickstart / "quickstart.py")),
+            ("aiflow", "run", str(quickstart / "workflow.py")),
         ):
             program = str(environment / "bin" / command[0])
             session.run(program, *command[1:], env=env, external=True)

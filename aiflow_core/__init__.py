@@ -4,9 +4,62 @@ The names below are what workflow authors and plugin authors import. Inside the 
 imports from the module that owns a name, never from here.
 """
 
+from typing import TYPE_CHECKING
+
 __version__ = "0.5.0"
 
-# Names are resolved on first use: `aiflow --help` must not pay for the whole model.
+# Names are resolved on first use: `aiflow --help` must not pay for the whole model. Type checkers
+# read the imports below, which `tests/test_public_names.py` compares with the table.
+if TYPE_CHECKING:
+    from aiflow_core.errors import AIFlowError as AIFlowError
+    from aiflow_core.model.condition import (
+        Condition as Condition,
+    )
+    from aiflow_core.model.condition import (
+        MeetAllCondition as MeetAllCondition,
+    )
+    from aiflow_core.model.condition import (
+        MeetAnyCondition as MeetAnyCondition,
+    )
+    from aiflow_core.model.condition import (
+        SingleEventCondition as SingleEventCondition,
+    )
+    from aiflow_core.model.context import (
+        Context as Context,
+    )
+    from aiflow_core.model.context import (
+        ValueState as ValueState,
+    )
+    from aiflow_core.model.context import (
+        ValueStateDescriptor as ValueStateDescriptor,
+    )
+    from aiflow_core.model.event import Event as Event
+    from aiflow_core.model.event import EventFilter as EventFilter
+    from aiflow_core.model.rule import (
+        TaskAction as TaskAction,
+    )
+    from aiflow_core.model.rule import (
+        TaskRule as TaskRule,
+    )
+    from aiflow_core.model.rule import (
+        WorkflowRule as WorkflowRule,
+    )
+    from aiflow_core.model.status import (
+        ExecutionType as ExecutionType,
+    )
+    from aiflow_core.model.status import (
+        TaskStatus as TaskStatus,
+    )
+    from aiflow_core.model.status import (
+        WorkflowStatus as WorkflowStatus,
+    )
+    from aiflow_core.model.workflow import Workflow as Workflow
+    from aiflow_core.specs.blob_manager import BlobManager as BlobManager
+    from aiflow_core.specs.event_store import EventStore as EventStore
+    from aiflow_core.specs.executor import Executor as Executor
+    from aiflow_core.specs.operator import Operator as Operator
+    from aiflow_core.specs.scheduler import Scheduler as Scheduler
+
 _PUBLIC = {
     # writing a workflow
     "Workflow": "aiflow_core.model.workflow",

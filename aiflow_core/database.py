@@ -30,6 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import (
     ArgumentError,
+    DatabaseError,
     DBAPIError,
     InterfaceError,
     NoSuchModuleError,
@@ -80,7 +81,13 @@ def reachable(uri: str) -> Iterator[None]:
     """Turn a failure to reach or use the database into `UnavailableError` with the reason."""
     try:
         yield
-    except (OperationalError, InterfaceError, PoolTimeoutError) as error:
+    except (DatabaseError, InterfaceError, PoolTimeoutError) as error:
+        # SQLite's for a file that is damaged or no database is a DatabaseError of no further kind.
+        if isinstance(error, DatabaseError) and type(error) not in (
+            DatabaseError,
+            OperationalError,
+        ):
+            raise
         raise UnavailableError(
             f"The database {shown(uri)} cannot be used: {reason(error)}.",
             next_step="Check that it exists, that it is up, and that its URI is right.",

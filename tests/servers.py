@@ -180,7 +180,7 @@ def until(condition: Callable[[], Any], seconds: float = 45, facts: Callable[[],
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline, f"not within {seconds} s: {facts()}"
-        time.sleep(0.2)
+        time.sleep(0.05)
     return found
 
 
@@ -199,4 +199,11 @@ def kill(processes: list[psutil.Process]) -> None:
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.kill()
-    psutil.wait_procs(processes, timeout=10)
+    until(lambda: not any(map(lives, processes)), facts=lambda: processes)
+
+
+def lives(process: psutil.Process) -> bool:
+    """Whether it runs; a zombie, which its parent has not waited for yet, does not."""
+    with suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False

@@ -4,12 +4,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
-if TYPE_CHECKING:
-    from conftest import TwoServers
+from .servers import TwoServers
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 AIFLOW = Path(sys.executable).parent / "aiflow"
@@ -70,7 +68,7 @@ def test_online_ml_deploys_better_and_better_models(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(180)
-def test_event_trigger_starts_the_second_workflow(two_servers: "TwoServers") -> None:
+def test_event_trigger_starts_the_second_workflow(two_servers: TwoServers) -> None:
     subprocess.run(
         [sys.executable, str(EXAMPLES / "event_trigger" / "workflow.py")],
         env=two_servers.environment,

@@ -11,14 +11,13 @@ import subprocess
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-if TYPE_CHECKING:
-    from conftest import TwoServers
+from .servers import TwoServers
 
 MANUAL = Path(__file__).parent / "manual"
 
@@ -39,7 +38,7 @@ def moment(row: dict[str, Any], which: str) -> datetime:
     return datetime.fromisoformat(row[which])
 
 
-def test_quickstart(two_servers: "TwoServers", tmp_path: Path) -> None:
+def test_quickstart(two_servers: TwoServers, tmp_path: Path) -> None:
     """1.2: task3 starts once task1 and task2 are finished, its event starts task4."""
     file = printed(tmp_path, "quickstart.py")
 
@@ -75,7 +74,7 @@ def test_quickstart(two_servers: "TwoServers", tmp_path: Path) -> None:
     )
 
 
-def test_tutorial(two_servers: "TwoServers", tmp_path: Path) -> None:
+def test_tutorial(two_servers: TwoServers, tmp_path: Path) -> None:
     """3.1: a first model is trained, validated, deployed, and predicted with; then a stop.
 
     Shortened: the 30 s between two batches of data and the 5 s between two looks for a model. The
@@ -123,7 +122,7 @@ def test_tutorial(two_servers: "TwoServers", tmp_path: Path) -> None:
 
 
 def test_declaring_uploading_disabling_and_deleting(
-    two_servers: "TwoServers", tmp_path: Path
+    two_servers: TwoServers, tmp_path: Path
 ) -> None:
     """4.1: from `aiflow workflow upload workflow.py --files f1,f2` to `workflow delete`."""
     printed(tmp_path, "workflows.py")
@@ -146,7 +145,7 @@ def test_declaring_uploading_disabling_and_deleting(
     assert "workflow_name" not in names
 
 
-def test_namespaces(two_servers: "TwoServers") -> None:
+def test_namespaces(two_servers: TwoServers) -> None:
     """4.2: a namespace is added, listed and deleted."""
     two_servers.run("aiflow namespace add user_namespace")
     assert "user_namespace" in two_servers.run("aiflow namespace list")
@@ -154,7 +153,7 @@ def test_namespaces(two_servers: "TwoServers") -> None:
     assert "user_namespace" not in two_servers.run("aiflow namespace list")
 
 
-def test_periodic_task(two_servers: "TwoServers", tmp_path: Path) -> None:
+def test_periodic_task(two_servers: TwoServers, tmp_path: Path) -> None:
     """4.4.1: periodic tasks start with the execution and run again, task3 after each task1.
 
     Shortened: task_2 runs every second, not every minute.
@@ -173,7 +172,7 @@ def test_periodic_task(two_servers: "TwoServers", tmp_path: Path) -> None:
     assert two_servers.ended("periodic_task_example", execution)["status"] == "STOPPED"
 
 
-def test_start_after(two_servers: "TwoServers", tmp_path: Path) -> None:
+def test_start_after(two_servers: TwoServers, tmp_path: Path) -> None:
     """4.5.1: task2 starts after task1 succeeded."""
     two_servers.upload(printed(tmp_path, "start_after.py"))
     execution = two_servers.start("my_workflow")
@@ -184,7 +183,7 @@ def test_start_after(two_servers: "TwoServers", tmp_path: Path) -> None:
     assert moment(first, "end_date") <= moment(second, "begin_date")
 
 
-def test_action_on_task_status(two_servers: "TwoServers", tmp_path: Path) -> None:
+def test_action_on_task_status(two_servers: TwoServers, tmp_path: Path) -> None:
     """4.5.1: task3 does not finish after 100 s, it is stopped when task1 and task2 have succeeded.
 
     Shortened: task1 and task2 sleep for 1 and 2 s, not for 10 and 20 s.
@@ -206,7 +205,7 @@ def test_action_on_task_status(two_servers: "TwoServers", tmp_path: Path) -> Non
     ]
 
 
-def test_single_event(two_servers: "TwoServers", tmp_path: Path) -> None:
+def test_single_event(two_servers: TwoServers, tmp_path: Path) -> None:
     """4.5.2: the event of task1 starts task2.
 
     Shortened: task1 sleeps for 1 s, not for 5 s.
@@ -224,9 +223,7 @@ def test_single_event(two_servers: "TwoServers", tmp_path: Path) -> None:
     [("custom_rule.py",), ("custom_condition.py", "condition_workflow.py")],
     ids=["4.5.3", "4.6.2"],
 )
-def test_custom_condition(
-    two_servers: "TwoServers", tmp_path: Path, blocks: tuple[str, ...]
-) -> None:
+def test_custom_condition(two_servers: TwoServers, tmp_path: Path, blocks: tuple[str, ...]) -> None:
     """4.5.3 and 4.6.2: the consumer starts when the producer's numbers add up to 100.
 
     Shortened: the producer sends every 0.05 s, not every second.
@@ -254,7 +251,7 @@ def test_custom_condition(
     assert two_servers.ended("condition_workflow", execution)["status"] == "STOPPED"
 
 
-def test_sending_events(two_servers: "TwoServers", tmp_path: Path) -> None:
+def test_sending_events(two_servers: TwoServers, tmp_path: Path) -> None:
     """4.7.1: task2 is triggered by the event that task1 sends."""
     two_servers.upload(printed(tmp_path, "sending_events.py"))
     execution = two_servers.start("workflow")
@@ -299,7 +296,7 @@ with Workflow(name="listening") as workflow:
 """
 
 
-def test_listening_to_events(two_servers: "TwoServers", tmp_path: Path) -> None:
+def test_listening_to_events(two_servers: TwoServers, tmp_path: Path) -> None:
     """4.7.2: the listener is handed the events with the expected key. Its blocks are fragments:
     here they stand in a task, one after the other."""
     blocks = ["listening_counter.py", "listening_register.py", "listening_unregister.py"]
@@ -314,7 +311,7 @@ def test_listening_to_events(two_servers: "TwoServers", tmp_path: Path) -> None:
     assert "counted 3" in two_servers.log("listening", execution, "listener")
 
 
-def test_schedules(two_servers: "TwoServers", tmp_path: Path) -> None:
+def test_schedules(two_servers: TwoServers, tmp_path: Path) -> None:
     """4.8: a schedule is added, listed, paused, resumed and deleted; it starts executions.
 
     Shortened: every second, not every ten minutes.
@@ -336,7 +333,7 @@ def test_schedules(two_servers: "TwoServers", tmp_path: Path) -> None:
     assert two_servers.rows("aiflow workflow-schedule list workflow_name") == []
 
 
-def test_triggers(two_servers: "TwoServers", tmp_path: Path) -> None:
+def test_triggers(two_servers: TwoServers, tmp_path: Path) -> None:
     """4.9: the event of workflow 1 starts workflow 2; the trigger is paused, resumed, deleted."""
     file = printed(tmp_path, "workflow_trigger.py")
     subprocess.run([sys.executable, str(file)], env=two_servers.environment, check=True, timeout=60)

@@ -146,6 +146,7 @@ class Session:
             self._ensure_namespace(definition.namespace)
             workflow = scheduler.submit_workflow(definition, bundle)
             self.workflows[workflow.id] = workflow.workflow_name
+        self._began = self._clock.monotonic()
         for definition in definitions:
             execution = scheduler.start_workflow_execution(
                 definition.name, namespace or definition.namespace
@@ -172,7 +173,7 @@ class Session:
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the beginning."""
+        """Seconds since the first execution was started."""
         return self._clock.monotonic() - self._began
 
     @property
@@ -211,7 +212,7 @@ class Session:
                 raise ExecutionFailedError(
                     f"Workflow execution {execution.id} of "
                     f"{self.workflows.get(execution.workflow_id, '?')!r} ended with "
-                    f"{execution.status}: {execution.reason}."
+                    f"{execution.status}: {execution.reason.rstrip('.')}."
                 )
         if self.goal.is_awaited and not self._reached:
             if self.time_is_up:

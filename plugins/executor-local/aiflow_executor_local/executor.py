@@ -11,7 +11,8 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,8 @@ class LocalExecutor(Executor):
 
     async def _serve(self, ready: threading.Event) -> None:
         self._loop = asyncio.get_running_loop()
+        # Each attempt that is being stopped has a thread that waits for its end.
+        self._loop.set_default_executor(ThreadPoolExecutor(self._parallelism + 8))
         self._closing = asyncio.Event()
         self._zygotes.prepare()
         self._spawn(self._remove_old_results())
@@ -156,9 +159,7 @@ class LocalExecutor(Executor):
         attempt.is_handed_over = True
         self._see_through(attempt, self._watch_in_slot(attempt))
 
-    def _see_through(
-        self, attempt: "_Attempt", work: Coroutine[Any, Any, AttemptReport]
-    ) -> None:
+    def _see_through(self, attempt: "_Attempt", work: Coroutine[Any, Any, AttemptReport]) -> None:
         """Do the work, and report what comes of it, whatever happens."""
         self._attempts[attempt.key] = attempt
         attempt.task = self._spawn(work)
@@ -174,7 +175,7 @@ class LocalExecutor(Executor):
                 self._report(AttemptReport(key=key, status=TaskStatus.STOPPED))
         elif error := work.exception():
             log.error("The executor failed at attempt %s", key, exc_info=error)
-            self._report(_failed(key, f"The executor failed: {type(error).__name__}: {error}"))
+            self._report(_failed(key, f"The executor failed: {_reason(error)}"))
         else:
             self._report(work.result())
 
@@ -182,8 +183,10 @@ class LocalExecutor(Executor):
         await self._slots.acquire()
         try:
             report = await self._hand_over(attempt, request)
-        except AIFlowError as error:
-            report = _failed(attempt.key, str(error))
+        except Exception as error:
+            if not isinstance(error, AIFlowError):
+                log.exception("Attempt %s could not be started", attempt.key)
+            report = _failed(attempt.key, _reason(error))
             if not attempt.directory.settle(report):
                 report = await self._watch(attempt)
         finally:
@@ -238,16 +241,15 @@ class LocalExecutor(Executor):
     async def _watch(self, attempt: "_Attempt") -> AttemptReport:
         """Wait until nobody holds the lock of the run directory, then see how it ended."""
         directory = attempt.directory
-        group = None
         if directory.holder() is not None:
             self._started(attempt)
         while (leader := directory.leader()) is not None:
-            await _end_of(leader, lambda pid=leader: directory.leader() == pid)
-            group = leader
+            await _end_of(leader, directory)
         while directory.holder() is not None:
             await asyncio.sleep(_LOOK)  # its zygote is cleaning up after it
         # Unless the zygote had died as well.
-        while group is not None and groups.kill(group):
+        group = directory.group()
+        while group is not None and groups.kill_orphans(group):
             await asyncio.sleep(_LOOK)
         if not directory.exists():
             return _failed(attempt.key, VANISHED)
@@ -319,21 +321,25 @@ class _Attempt:
         self.ended = threading.Event()
 
 
+def _reason(error: BaseException) -> str:
+    return str(error) if isinstance(error, AIFlowError) else f"{type(error).__name__}: {error}"
+
+
 def _failed(key: AttemptKey, reason: str) -> AttemptReport:
     return AttemptReport(key=key, status=TaskStatus.FAILED, reason=reason)
 
 
-async def _end_of(pid: int, is_right: Callable[[], bool]) -> None:
-    """Wait for the end of a process that is no child of this one. `is_right` is asked when the
-    process is held fast, so that no later one of that number can be taken for it."""
+async def _end_of(leader: int, directory: RunDirectory) -> None:
+    """Wait for the end of a process that is no child of this one."""
     try:
-        descriptor = os.pidfd_open(pid)
+        descriptor = os.pidfd_open(leader)
     except ProcessLookupError:
         return
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     try:
-        if is_right():
+        # Held fast now; a later process of the same number does not hold the lock.
+        if directory.leader() == leader:
             loop.add_reader(descriptor, ended.set)
             try:
                 await ended.wait()

@@ -22,13 +22,32 @@ def kill(group: int) -> bool:
     return send(group, signal.SIGKILL) and _has_living(group)
 
 
+def kill_orphans(group: int) -> bool:
+    """Kill what is left of a group whose leader is dead; False when nothing is.
+
+    While such a group has members its number is not given away. So a leader that lives is another
+    process, to which the number was given later.
+    """
+    return send(group, 0) and not _lives(group) and kill(group)
+
+
 def _has_living(group: int) -> bool:
     import psutil  # late: most groups are gone when their leader is, and zygotes start fast
 
-    for process in psutil.process_iter():
-        try:
-            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
-                return True
-        except (ProcessLookupError, psutil.NoSuchProcess):
-            continue
-    return False
+    return any(_group_of(pid) == group and _lives(pid) for pid in psutil.pids())
+
+
+def _group_of(pid: int) -> int | None:
+    try:
+        return os.getpgid(pid)
+    except ProcessLookupError:
+        return None
+
+
+def _lives(pid: int) -> bool:
+    import psutil
+
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -3,7 +3,7 @@
 Everything that must survive a crash of the executor stands here, and nowhere else:
 
 * the directory itself: the attempt was started; it comes into being with the lock held
-* `lock`: byte 0 is locked by the attempt's process, byte 1 by its zygote
+* `lock`: byte 0 is locked by the attempt's process, byte 1 by its zygote; names the process
 * `stop`: somebody asked the attempt to stop
 * `result.json`: the final report
 
@@ -57,6 +57,7 @@ class RunDirectory:
         except FileNotFoundError:
             os.makedirs(draft)
         lock = os.open(f"{draft}/lock", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        os.write(lock, str(os.getpid()).encode())
         self._hold(lock, _ATTEMPT)
         try:
             # Never replaces: the other's directory is not empty.
@@ -83,6 +84,20 @@ class RunDirectory:
     def leader(self) -> int | None:
         """Process id, and process group, of the attempt; None when the process has ended."""
         return self._owner(start=_ATTEMPT, length=1)
+
+    def group(self) -> int | None:
+        """Process group of the attempt, also when its process has ended; not to be asked by one who
+        holds the lock, since reading it would let it go. None when that was before the machine
+        was started, or never."""
+        import psutil  # late: zygotes do not ask, and start fast
+
+        try:
+            with open(self.path / "lock") as lock:
+                if os.fstat(lock.fileno()).st_mtime < psutil.boot_time():
+                    return None
+                return int(lock.read())
+        except (FileNotFoundError, ValueError):
+            return None
 
     def request_stop(self) -> None:
         """Let whoever sees the attempt end know that it was asked to."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from aiflow_core.bundle import forget, load_bundle
+from aiflow_core.bundle import find_workflow, forget, load_bundle
 from aiflow_core.errors import AIFlowError, DefinitionError
 from aiflow_core.model.execution import AttemptKey, AttemptReport, AttemptRequest, RunningTask
 from aiflow_core.model.serialization import decode
@@ -27,9 +27,7 @@ from aiflow_executor_local.messages import RUNNING, TAKEN, Job, needs_bundle
 from aiflow_executor_local.run_directory import RunDirectory
 from aiflow_executor_local.workspace import log_file, working_copy
 
-LOG_FORMAT = (
-    "[%(asctime)s - %(filename)s:%(lineno)d [%(threadName)s] - %(levelname)s: %(message)s]"
-)
+LOG_FORMAT = "[%(asctime)s - %(filename)s:%(lineno)d [%(threadName)s] - %(levelname)s: %(message)s]"
 _REASON_LENGTH = 2000
 _REHEARSAL = "from aiflow_core import Workflow\nworkflow = Workflow('rehearsal')\n"
 
@@ -177,21 +175,14 @@ def _operator(job: Job, run: RunDirectory) -> Operator:
 
 
 def _find(workflows: list[Workflow], request: AttemptRequest) -> Operator:
-    for workflow in workflows:
-        if (workflow.namespace, workflow.name) == (request.namespace, request.workflow_name):
-            task = workflow.tasks.get(request.task.name)
-            if isinstance(task, Operator):
-                return task
-            raise DefinitionError(
-                f"Workflow {workflow.name!r} of this bundle has no operator "
-                f"{request.task.name!r}.",
-                next_step="Do not make the tasks of a workflow depend on where it is loaded.",
-            )
-    raise DefinitionError(
-        f"This bundle has no workflow {request.workflow_name!r} in namespace "
-        f"{request.namespace!r}.",
-        next_step="Do not make the name of a workflow depend on where it is loaded.",
-    )
+    workflow = find_workflow(workflows, request.namespace, request.workflow_name)
+    task = workflow.tasks.get(request.task.name)
+    if not isinstance(task, Operator):
+        raise DefinitionError(
+            f"Workflow {workflow.name!r} of this bundle has no operator {request.task.name!r}.",
+            next_step="Do not make the tasks of a workflow depend on where it is loaded.",
+        )
+    return task
 
 
 def _open_log(path: Path) -> None:
@@ -225,8 +216,9 @@ def _ignore(number: int, frame: FrameType | None) -> None:
 
 def _end_of_program() -> None:
     """What an interpreter does when the main program ends: wait for threads and child processes,
-    and call the exit functions. `multiprocessing` ends its children in the same way."""
-    threading._shutdown()  # type: ignore[attr-defined]  (also releases idle thread pools)
+    and call the exit functions."""
+    # Private, but the only way to release idle thread pools too; multiprocessing uses it as well.
+    threading._shutdown()  # type: ignore[attr-defined]
     if util := sys.modules.get("multiprocessing.util"):
         util._exit_function()
     atexit._run_exitfuncs()

@@ -42,7 +42,9 @@ def fetch(home: Path, bundle: BundleRef, blobs: BlobManager) -> Path:
         shutil.rmtree(download, ignore_errors=True)
 
 
-def working_copy(home: Path, workflow_name: str, execution_id: int, source: Path, stem: str) -> Path:
+def working_copy(
+    home: Path, workflow_name: str, execution_id: int, source: Path, stem: str
+) -> Path:
     """The execution's own copy of the unpacked bundle `source`, made by whoever comes first:
     `<home>/working_dir/<workflow>/<execution>/<stem of the workflow file>/`."""
     check_name("workflow", workflow_name)

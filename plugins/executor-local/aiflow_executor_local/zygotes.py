@@ -32,6 +32,11 @@ class Zygote:
     def is_busy(self) -> bool:
         return bool(self._jobs)
 
+    @property
+    def has_died(self) -> bool:
+        """Whether it was seen to close its end; to be asked before it is warm."""
+        return self._reader.at_eof()
+
     async def warm_up(self, warmup: Warmup) -> None:
         """Let it import what the attempts will need; `UnavailableError` with the reason when that
         fails."""
@@ -112,7 +117,7 @@ class Zygotes:
             self._drop_surplus()
             try:
                 zygote = await asyncio.shield(task)
-            except UnavailableError:
+            except Exception:
                 self._drop(warmup, task)
                 raise
             if zygote.is_alive:
@@ -144,10 +149,7 @@ class Zygotes:
             del self._warm[warmup]
 
     async def _start(self, warmup: Warmup) -> Zygote:
-        self.prepare()
-        assert self._spare is not None
-        spare, self._spare = self._spare, None
-        zygote = await spare
+        zygote = await self._take_spare()
         try:
             await zygote.warm_up(warmup)
         except BaseException:
@@ -155,6 +157,20 @@ class Zygotes:
             raise
         self.prepare()
         return zygote
+
+    async def _take_spare(self) -> Zygote:
+        """The one in reserve, or, where something happened to it meanwhile, a new one."""
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            try:
+                zygote = await spare
+            except UnavailableError:
+                log.debug("The zygote in reserve did not start", exc_info=True)
+            else:
+                if not zygote.has_died:
+                    return zygote
+                zygote.close()
+        return await self._spawn()
 
     async def _spawn(self) -> Zygote:
         ours, theirs = socket.socketpair()

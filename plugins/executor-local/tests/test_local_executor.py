@@ -1,8 +1,324 @@
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import msgspec
+import psutil
+import pytest
+
+from aiflow_core.deployment import Deployment
+from aiflow_core.errors import ConfigError
+from aiflow_core.model.execution import AttemptKey, AttemptRequest
+from aiflow_core.model.serialization import encode
+from aiflow_core.model.status import TaskStatus
+from aiflow_core.model.workflow import TaskDefinition
 from aiflow_core.specs.executor import Executor
-from aiflow_core.testing.executor import ExecutorContract
+from aiflow_core.testing.executor import ExecutorContract, Stage, is_running, wait_until
 from aiflow_executor_local.executor import LocalExecutor
+from aiflow_executor_local.run_directory import RunDirectory
+
+HOST = """
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from aiflow_core.deployment import Deployment
+from aiflow_core.model.execution import AttemptRequest
+from aiflow_core.model.serialization import decode
+from aiflow_core.testing.blob_manager import MemoryBlobManager
+from aiflow_executor_local.executor import LocalExecutor
+
+home, orphans = Path(sys.argv[1]), sys.argv[2]
+blobs = MemoryBlobManager()
+blobs.upload(sys.argv[3])
+executor = LocalExecutor(parallelism=8, orphans=orphans, stop_grace=0.5)
+executor.start(
+    ExitStack(),
+    Deployment(home=home, log_dir=home / "logs", notification_uri="127.0.0.1:50052"),
+    blobs,
+    lambda report: print(report.status, flush=True),
+)
+for line in sys.stdin:
+    executor.submit(decode(line, AttemptRequest))
+"""
+
+
+def from_definition(operator: str, number: int = 1, **params: object) -> AttemptRequest:
+    return AttemptRequest(
+        key=AttemptKey(workflow_execution_id=1, task_name="task", sequence_number=number),
+        namespace="default",
+        workflow_name="contract",
+        task=TaskDefinition(name="task", operator=operator, params=params),
+    )
+
+
+def zygotes() -> list[psutil.Process]:
+    """Those of this test: the processes that have the zygote's command and are its leaders."""
+    return [
+        process
+        for process in psutil.process_iter(["cmdline", "ppid"])
+        if "aiflow_executor_local.zygote" in (process.info["cmdline"] or [])
+        and os.environ["AIFLOW_TEST"] == process.environ().get("AIFLOW_TEST")
+    ]
 
 
 class TestLocalExecutor(ExecutorContract):
+    @pytest.fixture(autouse=True)
+    def _mark_of_this_test(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("AIFLOW_TEST", f"{os.getpid()}.{time.monotonic_ns()}")
+
     def make(self) -> Executor:
         return LocalExecutor(parallelism=self.parallelism)
+
+    # --- tasks without a bundle ---
+
+    def test_plain_data_runs_from_the_definition_in_a_directory_of_its_own(
+        self, stage: Stage
+    ) -> None:
+        request = from_definition("bash", bash_command="pwd; echo $AIFLOW_NOTIFICATION_URI")
+        stage.executor.submit(request)
+
+        assert stage.final(request).status is TaskStatus.SUCCESS
+        said = (stage.home / "aiflow/logs/contract/1/task/1.log").read_text()
+        assert f"{stage.home}/aiflow/run/1/task.1.1\n127.0.0.1:50052\n" in said
+
+    def test_a_bash_command_that_fails_gives_its_exit_code(self, stage: Stage) -> None:
+        request = from_definition("bash", bash_command="exit 7")
+        stage.executor.submit(request)
+
+        report = stage.final(request)
+        assert report.status is TaskStatus.FAILED
+        assert "non-zero exit code. (exit code 7)" in report.reason
+
+    def test_a_bash_command_is_stopped_with_all_that_it_started(self, stage: Stage) -> None:
+        request = from_definition(
+            "bash",
+            bash_command=f"(echo start child $BASHPID >> {stage.desk}/journal; sleep 60); true",
+        )
+        stage.executor.submit(request)
+        stage.await_journal("start child")
+
+        stage.executor.stop(request.key)
+
+        assert stage.final(request).status is TaskStatus.STOPPED
+        assert not any(map(is_running, stage.pids()))
+
+    def test_a_task_from_its_definition_works_beside_the_files_of_its_bundle(
+        self, stage: Stage
+    ) -> None:
+        request = msgspec.structs.replace(
+            from_definition("bash", bash_command="test -f flow.py"), bundle=stage.bundle
+        )
+        stage.executor.submit(request)
+
+        assert stage.final(request).status is TaskStatus.SUCCESS
+
+    def test_a_strangers_operator_works(
+        self, stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        site = tmp_path / "site"
+        info = site / "stranger-1.0.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: stranger\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text("[aiflow.operator]\nshout = stranger:Shout\n")
+        (site / "stranger.py").write_text(
+            textwrap.dedent("""
+                from aiflow_core import Operator
+                class Shout(Operator):
+                    def __init__(self, name, text):
+                        super().__init__(name)
+                        self.text = text
+                    def start(self, context):
+                        print(self.text.upper(), context.workflow_name, self.workflow.name)
+            """)
+        )
+        monkeypatch.setenv("PYTHONPATH", str(site))
+        stage.restart()  # the zygote in reserve does not know the stranger
+        request = from_definition("shout", text="hello")
+        stage.executor.submit(request)
+
+        assert stage.final(request).status is TaskStatus.SUCCESS
+        said = (stage.home / "aiflow/logs/contract/1/task/1.log").read_text()
+        assert said == "HELLO contract contract\n"
+
+    def test_an_operator_that_is_not_installed_is_named(self, stage: Stage) -> None:
+        request = from_definition("no-such-operator")
+        stage.executor.submit(request)
+
+        assert "'no-such-operator'" in stage.final(request).reason
+
+    def test_a_parameter_that_the_operator_does_not_take_is_named(self, stage: Stage) -> None:
+        request = from_definition("bash", bash_command="true", colour="red")
+        stage.executor.submit(request)
+
+        assert "colour" in stage.final(request).reason
+
+    def test_code_without_a_bundle_cannot_run(self, stage: Stage) -> None:
+        request = msgspec.structs.replace(stage.request("quick"), bundle=None)
+        stage.executor.submit(request)
+
+        assert "needs its workflow file" in stage.final(request).reason
+
+    # --- zygotes ---
+
+    def test_a_zygote_that_dies_takes_no_task_with_it(self, stage: Stage) -> None:
+        request = stage.submit("waits")
+        stage.await_journal("start")
+        for zygote in zygotes():
+            if zygote.pid not in stage.pids():
+                zygote.send_signal(signal.SIGKILL)
+        stage.let_go()
+
+        assert stage.final(request).status is TaskStatus.SUCCESS
+        assert stage.run("quick").status is TaskStatus.SUCCESS, "another zygote takes its place"
+
+    def test_a_task_that_dies_after_its_zygote_leaves_nothing_behind(self, stage: Stage) -> None:
+        request = stage.submit("family")
+        stage.await_journal("start child")
+        for zygote in zygotes():
+            if zygote.pid not in stage.pids():
+                zygote.send_signal(signal.SIGKILL)
+        os.kill(stage.pids()[0], signal.SIGKILL)
+
+        report = stage.final(request)
+
+        assert report.status is TaskStatus.FAILED
+        assert "vanished" in report.reason
+        assert not any(map(is_running, stage.pids()))
+
+    def test_zygotes_are_gone_when_the_executor_is_and_the_tasks_are(self, stage: Stage) -> None:
+        stage.run("quick")
+        assert zygotes()
+
+        stage.leave()
+
+        wait_until(lambda: not zygotes(), "no zygote is left")
+        stage.restart()
+
+    def test_an_interpreter_that_is_missing_fails_the_tasks(self, stage: Stage) -> None:
+        request = stage.request("quick")
+        with other_executor(stage, LocalExecutor(python="/no/such/python")) as executor:
+            executor.submit(request)
+
+            assert "/no/such/python does not start: No such file" in stage.final(request).reason
+
+    def test_an_interpreter_without_aiflow_fails_the_tasks(self, stage: Stage) -> None:
+        request = stage.request("quick")
+        with other_executor(stage, LocalExecutor(python="/bin/false")) as executor:
+            executor.submit(request)
+
+            assert "/bin/false cannot run tasks (exit code 1)" in stage.final(request).reason
+
+    def test_more_bundles_than_zygotes_are_served_in_turn(self, stage: Stage) -> None:
+        flow = (stage.home / "source" / "flow.py").read_text()
+        bundles = [stage.make_bundle(f"{flow}\n# {n}\n") for n in range(3)]
+        with other_executor(stage, LocalExecutor(warm_zygotes=1)) as executor:
+            for number in range(6):
+                request = stage.request("quick", number, bundle=bundles[number % 3])
+                executor.submit(request)
+                assert stage.final(request).status is TaskStatus.SUCCESS
+
+    # --- crashes ---
+
+    def test_tasks_survive_the_crash_of_the_executor_and_are_taken_over(self, stage: Stage) -> None:
+        requests = [stage.request("waits", number) for number in range(4)]
+        requests.append(stage.request("quick", 9))
+        host = start_host(stage, "keep", requests)
+        stage.await_journal("start", 5)
+        stage.await_journal("end", 1)
+        host.kill()
+        host.communicate()
+        os.kill(int(stage.journal("start")[0].split()[2]), 0)
+
+        for request in requests:
+            stage.executor.submit(request)
+        stage.let_go()
+
+        assert {stage.final(r).status for r in requests} == {TaskStatus.SUCCESS}
+        started = sorted(line.split()[1] for line in stage.journal("start"))
+        assert started == sorted(str(r.key) for r in requests), "each ran once"
+
+    def test_tasks_stop_with_an_embedded_executor(self, stage: Stage) -> None:
+        requests = [stage.request("stubborn"), stage.request("waits")]
+        host = start_host(stage, "stop", requests)
+        stage.await_journal("start child")
+        stage.await_journal("start", 3)
+        host.kill()
+        host.communicate()
+
+        wait_until(lambda: not any(map(is_running, stage.pids())), "all tasks have stopped")
+        assert len(stage.journal("stop")) == 1
+        for request in requests:
+            stage.executor.adopt(request)
+            assert stage.final(request).status is TaskStatus.STOPPED
+
+    # --- settings, tidying ---
+
+    @pytest.mark.parametrize(
+        "settings",
+        [{"parallelism": 0}, {"stop_grace": -1.0}, {"orphans": "adopt"}, {"warm_zygotes": 0}],
+        ids=str,
+    )
+    def test_a_setting_that_makes_no_sense_is_refused(self, settings: dict[str, int]) -> None:
+        with pytest.raises(ConfigError):
+            LocalExecutor(**settings)  # type: ignore[arg-type]
+
+    def test_a_name_that_leads_out_of_its_directory_is_refused(self, stage: Stage) -> None:
+        request = stage.request("../../up")
+        stage.executor.submit(request)
+
+        assert "is not a name for a task" in stage.final(request).reason
+
+    def test_results_are_kept_for_some_days(self, stage: Stage) -> None:
+        old, recent = stage.submit("quick", 1), stage.submit("quick", 2)
+        running = stage.submit("waits")
+        for request in (old, recent):
+            stage.final(request)
+        stage.await_journal("start", 3)
+        directories = [RunDirectory(stage.home / "aiflow", r.key) for r in (old, recent, running)]
+        now = stage.clock.now_ms() / 1000
+        os.utime(directories[0].path / "result.json", (now, now - 8 * 24 * 3600))
+
+        stage.restart()
+
+        wait_until(lambda: not directories[0].exists(), "the old result is removed")
+        assert directories[1].exists()
+        assert directories[2].exists()
+
+
+class other_executor(ExitStack):
+    """An executor on the same stage, beside the one that the stage has."""
+
+    def __init__(self, stage: Stage, executor: LocalExecutor) -> None:
+        super().__init__()
+        self._executor = executor
+        home = stage.home / "other"
+        executor.start(
+            self,
+            Deployment(home=home, log_dir=home / "logs", notification_uri="", clock=stage.clock),
+            stage.blobs,
+            stage._take,
+        )
+
+    def __enter__(self) -> LocalExecutor:  # type: ignore[override]
+        return self._executor
+
+
+def start_host(
+    stage: Stage, orphans: str, requests: list[AttemptRequest]
+) -> "subprocess.Popen[bytes]":
+    """Another process that holds an executor and submits the requests."""
+    archive = next((stage.home / "source").glob("*.zip"))
+    host = subprocess.Popen(
+        [sys.executable, "-c", HOST, str(stage.home / "aiflow"), orphans, str(archive)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert host.stdin is not None
+    host.stdin.write(b"".join(encode(request) + b"\n" for request in requests))
+    host.stdin.flush()
+    return host

@@ -40,7 +40,8 @@ def _of_events(command: Callable[..., None]) -> Callable[..., None]:
     for option in (
         click.option("--sender", help="Sender of the event."),
         click.option(
-            *("-n", "--namespace"), help="Namespace of the event; all of them when it is not set."
+            *("-n", "--namespace"),
+            help="Namespace of the event; unset, an event is sent to 'default', and all are read.",
         ),
         click.option(
             *("-s", "--server-uri"),
@@ -95,10 +96,12 @@ def send(
 ) -> None:
     """Sends an event."""
     from aiflow_core.model.event import Event
+    from aiflow_core.model.workflow import DEFAULT_NAMESPACE
 
+    chosen = DEFAULT_NAMESPACE if namespace is None else namespace
     with _client(server_uri) as client:
         sent = client.send_event(
-            Event(key, value, namespace=namespace or "", sender=sender or "", context=context)
+            Event(key, value, namespace=chosen, sender=sender or "", context=context)
         )
     click.echo(f"Successfully send event: {_sentence(sent)}.")
 

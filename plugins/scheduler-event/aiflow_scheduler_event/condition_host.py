@@ -15,13 +15,18 @@ from typing import Any
 
 import cloudpickle
 
-from aiflow_core.bundle import load_bundle
+from aiflow_core.bundle import find_workflow, load_bundle
+from aiflow_core.errors import UsageError
 from aiflow_core.model.condition import Condition
 from aiflow_core.model.context import Context, ValueState, ValueStateDescriptor
 from aiflow_core.model.event import Event
 from aiflow_core.model.serialization import Value, decode, encode, is_plain
 from aiflow_core.model.status import TaskStatus
+from aiflow_core.model.workflow import Workflow
 from aiflow_scheduler_event.step import Answer
+
+LONGEST_NAME = 200
+"""Characters in the name of a state."""
 
 
 class Question(Value, frozen=True):
@@ -48,16 +53,26 @@ class HostContext(Context):
 
     def __init__(self, question: Question) -> None:
         self._statuses = question.statuses
-        self._states = {name: ValueState(unpack(text)) for name, text in question.states.items()}
+        self._packed = question.states
+        self._states: dict[str, ValueState] = {}
 
     def get_state(self, descriptor: ValueStateDescriptor) -> ValueState:
-        return self._states.setdefault(descriptor.name, ValueState())
+        name = descriptor.name
+        if len(name) > LONGEST_NAME or "\0" in name:
+            raise UsageError(
+                f"{name[:80]!r} is not a name for a state.",
+                next_step=f"Use at most {LONGEST_NAME} characters, and no NUL.",
+            )
+        if name not in self._states:
+            text = self._packed.get(name)
+            self._states[name] = ValueState() if text is None else ValueState(unpack(text))
+        return self._states[name]
 
     def get_task_status(self, task_name: str) -> TaskStatus | None:
         return self._statuses.get(task_name)
 
     def packed(self) -> dict[str, str | None]:
-        """Every state as text; None: it has no value."""
+        """Every state that was asked for, as text; None: it has no value."""
         return {
             name: None if state.value() is None else pack(state.value())
             for name, state in self._states.items()
@@ -66,7 +81,7 @@ class HostContext(Context):
 
 def pack(value: Any) -> str:
     """A state's value as text: JSON where that keeps it as it is, a pickle elsewhere."""
-    if is_plain(value):
+    if is_plain(value) and not _is_packed(value):
         return json.dumps(value)
     return json.dumps({"pickle": base64.b64encode(cloudpickle.dumps(value)).decode()})
 
@@ -74,16 +89,18 @@ def pack(value: Any) -> str:
 def unpack(text: str) -> Any:
     """The value that `pack` made a text of. Only here, never in a server."""
     value = json.loads(text)
-    if isinstance(value, dict) and value.keys() == {"pickle"}:
-        return pickle.loads(base64.b64decode(value["pickle"]))
-    return value
+    return pickle.loads(base64.b64decode(value["pickle"])) if _is_packed(value) else value
+
+
+def _is_packed(value: Any) -> bool:
+    return isinstance(value, dict) and value.keys() == {"pickle"}
 
 
 class Host:
     """Finds conditions and evaluates them; what was loaded once stays loaded."""
 
     def __init__(self) -> None:
-        self._bundles: dict[tuple[str, str], dict[tuple[str, str], Any]] = {}
+        self._bundles: dict[tuple[str, str], list[Workflow]] = {}
         self._pickled: dict[str, Condition] = {}
 
     def answer(self, question: Question) -> Answer:
@@ -102,9 +119,8 @@ class Host:
             return self._pickled[question.code]
         where = (question.root, question.entry)
         if where not in self._bundles:
-            workflows = load_bundle(Path(question.root), question.entry)
-            self._bundles[where] = {(w.namespace, w.name): w for w in workflows}
-        workflow = self._bundles[where][question.namespace, question.workflow_name]
+            self._bundles[where] = load_bundle(Path(question.root), question.entry)
+        workflow = find_workflow(self._bundles[where], question.namespace, question.workflow_name)
         task_name, _, number = question.place.rpartition("/")
         _, condition = workflow.rules[task_name][int(number)]
         return condition

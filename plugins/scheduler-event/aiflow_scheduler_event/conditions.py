@@ -19,6 +19,7 @@ from aiflow_core.model.event import Event, EventType, derived_event_id
 from aiflow_core.model.execution import BundleRef
 from aiflow_core.model.serialization import decode, encode
 from aiflow_core.specs.blob_manager import BlobManager
+from aiflow_core.specs.event_store import check_event
 from aiflow_scheduler_event.condition_host import Question
 from aiflow_scheduler_event.state import Evaluation, State
 from aiflow_scheduler_event.step import Answer
@@ -97,16 +98,24 @@ class ConditionHosts:
             answer = host.ask(question, self._python, self._time_limit)
         except AIFlowError as error:
             answer = Answer(question.evaluation_id, error=str(error))
+        try:
+            event = _answer_event(answer)
+            check_event(event)
+        except UsageError as error:
+            answer = Answer(question.evaluation_id, error=f"its states cannot be kept: {error}")
+            event = _answer_event(answer)
         if answer.error:
             log.warning("A condition could not be evaluated: %s", answer.error)
-        self._reply(
-            Event(
-                key="answer",
-                value=encode(answer).decode(),
-                type=EventType.ANSWER,
-                id=derived_event_id("answer", answer.evaluation_id),
-            )
-        )
+        self._reply(event)
+
+
+def _answer_event(answer: Answer) -> Event:
+    return Event(
+        key="answer",
+        value=encode(answer).decode(),
+        type=EventType.ANSWER,
+        id=derived_event_id("answer", answer.evaluation_id),
+    )
 
 
 class _Host:

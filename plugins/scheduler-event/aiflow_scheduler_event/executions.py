@@ -38,9 +38,6 @@ from aiflow_scheduler_event.state import (
 from aiflow_scheduler_event.step import SENDER, replace
 from aiflow_scheduler_event.tasks import Tasks
 
-# What orders evaluations: scope, task, rule, trigger. See `Evaluation.queue`.
-Queue = tuple[Scope, str, int, int]
-
 # Listener of the index: (snapshot id, task name), or (0, trigger id).
 Listener = tuple[int, str | int]
 
@@ -52,9 +49,9 @@ class Executions(Tasks):
         super().__init__(state)
         self._index: Index[Listener] = Index()
         self._running_on: dict[int, set[int]] = {}
-        self._queues: dict[Queue, deque[int]] = defaultdict(deque)
+        self._queues: dict[Scope, deque[int]] = defaultdict(deque)
         for evaluation in sorted(state.evaluations.values(), key=lambda e: e.id):
-            self._queues[evaluation.queue].append(evaluation.id)
+            self._queues[evaluation.scope].append(evaluation.id)
         for run in state.runs.values():
             self._listen(run)
         for trigger in state.triggers.values():
@@ -201,7 +198,7 @@ class Executions(Tasks):
         )
         self.state.evaluations[evaluation.id] = evaluation
         self._changes.put(evaluation)
-        queue = self._queues[evaluation.queue]
+        queue = self._queues[evaluation.scope]
         queue.append(evaluation.id)
         if len(queue) == 1:
             self._send(Evaluate(evaluation))
@@ -215,11 +212,11 @@ class Executions(Tasks):
         """Take an evaluation off its queue and let the one behind it begin."""
         del self.state.evaluations[evaluation.id]
         self._changes.delete(Evaluation, evaluation.id)
-        queue = self._queues[evaluation.queue]
+        queue = self._queues[evaluation.scope]
         was_first = queue[0] == evaluation.id
         queue.remove(evaluation.id)
         if not queue:
-            del self._queues[evaluation.queue]
+            del self._queues[evaluation.scope]
         elif was_first:
             self._send(Evaluate(self.state.evaluations[queue[0]]))
 

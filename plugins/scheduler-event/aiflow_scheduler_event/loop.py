@@ -12,7 +12,7 @@ from concurrent.futures import Future
 
 from aiflow_core.clock import Clock, to_datetime
 from aiflow_core.deployment import Deployment
-from aiflow_core.errors import AIFlowError, ConfigError
+from aiflow_core.errors import AIFlowError, ConfigError, UnavailableError
 from aiflow_core.model.event import Event
 from aiflow_core.model.execution import TaskExecution, WorkflowExecution
 from aiflow_core.specs.event_store import EventStore, Subscription
@@ -25,7 +25,7 @@ from aiflow_scheduler_event.state import (
     State,
     Timer,
 )
-from aiflow_scheduler_event.store import Store
+from aiflow_scheduler_event.store import Store, UnstorableError
 from aiflow_scheduler_event.timers import Timers
 
 log = logging.getLogger(__name__)
@@ -177,19 +177,21 @@ class Loop:
             )
             reader.start()
             try:
-                while not self._closed.is_set():
+                while not self._closed.is_set() and reader.is_alive():
                     self._step()
             finally:
                 subscription.close()
                 reader.join()
+        if not self._closed.is_set():
+            raise UnavailableError("The scheduler no longer hears the event log.")
 
     def _read(self, subscription: Subscription) -> None:
         try:
             for events in subscription:
                 self.inbox.offer(events)
-        except Exception:
-            # The loop goes on with what it appends itself; without a log there is nothing else.
-            log.exception("The scheduler no longer hears the event log")
+        except AIFlowError as error:
+            log.error("The event log cannot be read: %s", error)
+        finally:
             self.inbox.wake()
 
     def _check_log(self) -> None:
@@ -222,7 +224,11 @@ class Loop:
             except Exception as error:
                 self._harmed(before, batch, event, error)
                 return
-        self._store.commit(before, self.state, changes, sent)
+        try:
+            self._store.commit(before, self.state, changes, sent)
+        except UnstorableError as error:
+            self._harmed(before, batch, batch[-1], error)
+            return
         self._after_commit(changes)
 
     def _harmed(self, before: int, batch: list[Event], event: Event, error: Exception) -> None:

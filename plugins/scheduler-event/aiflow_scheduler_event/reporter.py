@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 
 from aiflow_core.clock import Clock
-from aiflow_core.errors import UnavailableError
+from aiflow_core.errors import UnavailableError, UsageError
 from aiflow_core.model.event import Event
 from aiflow_core.specs.event_store import EventStore
 
@@ -23,7 +23,8 @@ _LINGER = 0.02
 
 class Reporter:
     """Appends what it is given, in order; what comes while one append is under way goes together in
-    the next. An event stays with it until the log has it. `run` is the body of a thread."""
+    the next. An event stays with it until the log has it, or refuses it for good. `run` is the body
+    of a thread."""
 
     def __init__(
         self, events: EventStore, clock: Clock, appended: Callable[[list[Event]], None]
@@ -82,3 +83,18 @@ class Reporter:
                     # answer follows from what is stored.
                     return None
                 tries += 1
+            except UsageError as error:
+                if len(events) > 1:
+                    return self._append_one_by_one(events)
+                log.error("The event log refuses an event, which is given up: %s", error)
+                return []
+
+    def _append_one_by_one(self, events: list[Event]) -> list[Event] | None:
+        """One of them is refused; the others must not go with it."""
+        stored = []
+        for event in events:
+            part = self._append([event])
+            if part is None:
+                return None
+            stored += part
+        return stored

@@ -84,6 +84,9 @@ _LOG_WAIT = 2.0
 T = TypeVar("T")
 V = TypeVar("V", bound=Value)
 
+LONGEST_REASON = 4000
+"""Characters that are kept of what an executor says about the end of an attempt."""
+
 Check = Callable[[], object]
 
 
@@ -440,6 +443,12 @@ class EventScheduler(
             )
 
 
+def storable(reason: str) -> str:
+    """The reason in a form that every database can keep: valid Unicode, no NUL, not endless."""
+    text = reason.encode(errors="replace").decode().replace("\0", "\N{SYMBOL FOR NULL}")
+    return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]} [...]"
+
+
 class _Running:
     """The parts of a scheduler that is running, and how messages go between them."""
 
@@ -476,7 +485,7 @@ class _Running:
             key.task_name,
             key.sequence_number,
             key.try_number,
-            report.reason,
+            storable(report.reason),
         )
         self.reporter.append(
             Event(
@@ -525,6 +534,6 @@ class _Running:
                     self._executor.stop(live.attempt)
         begun = set()
         for evaluation in sorted(state.evaluations.values(), key=lambda e: e.id):
-            if evaluation.queue not in begun:
-                begun.add(evaluation.queue)
+            if evaluation.scope not in begun:
+                begun.add(evaluation.scope)
                 self.hosts.evaluate(evaluation, state)

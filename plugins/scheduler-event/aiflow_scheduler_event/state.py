@@ -105,8 +105,9 @@ class ConditionState(Value, frozen=True):
 class Evaluation(Value, frozen=True):
     """A user's condition that is being, or is to be, evaluated for an event.
 
-    `id` grows, so that the evaluations of one condition keep the order of their events. Either
-    `task_name` and `rule` say which rule of which task, or `trigger_id` says which trigger.
+    Those of one scope are done one after the other, by their ids, because conditions may share
+    states. Either `task_name` and `rule` say which rule of which task, or `trigger_id` says which
+    trigger.
     """
 
     id: int
@@ -115,11 +116,6 @@ class Evaluation(Value, frozen=True):
     task_name: str = ""
     rule: int = 0
     trigger_id: int = 0
-
-    @property
-    def queue(self) -> tuple[Scope, str, int, int]:
-        """Evaluations of one queue are done one after the other."""
-        return (self.scope, self.task_name, self.rule, self.trigger_id)
 
 
 class Decision(Value, frozen=True):

@@ -2,14 +2,16 @@
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, TypeVar
 
 import msgspec
 from sqlalchemy import Connection, Engine, Select, Table, bindparam, delete, insert, select, update
+from sqlalchemy.exc import DataError, IntegrityError
 
-from aiflow_core.database import check_current, downgrade, migrate, open_engine, reachable
+from aiflow_core.database import check_current, downgrade, migrate, open_engine, reachable, reason
 from aiflow_core.errors import AIFlowError, NotFoundError
 from aiflow_core.model.execution import (
     Namespace,
@@ -85,6 +87,12 @@ class LostRaceError(AIFlowError):
     code = "lost_race"
 
 
+class UnstorableError(AIFlowError):
+    """The database refuses a value: too long, out of range, or not text as it knows it."""
+
+    code = "unstorable"
+
+
 class Store:
     """Where the scheduler's state is kept.
 
@@ -137,13 +145,15 @@ class Store:
                 scheduler is at work on it, and the step is refused with `LostRaceError`.
             state: the state after the step, for its offset and its counters.
             sent: ids of the outbox entries that have been delivered.
+
+        `UnavailableError` when the database does not answer, `UnstorableError` when it can never
+        keep what is to be kept.
         """
-        with reachable(self.uri), self.engine.begin() as connection:
+        with reachable(self.uri), _storable(), self.engine.begin() as connection:
             self._advance(connection, before, state)
             self._write_stored(connection, changes)
-            for execution_id in changes.erased_executions:
-                _erase_execution(connection, execution_id)
             self._write_lists(connection, changes, list(sent))
+            _erase(connection, changes)
         self._known = msgspec.structs.replace(state.counters)
 
     def bury(self, before: int, state: State, error: str, tries: int, now: datetime) -> None:
@@ -201,8 +211,6 @@ class Store:
                 )
 
     def _delete(self, connection: Connection, cls: type, key: Any) -> None:
-        if cls is WorkflowInfo:
-            _erase_workflow(connection, key)
         connection.execute(self._statements.delete[cls], _key_row(cls, key))
 
     def _write_lists(self, connection: Connection, changes: Changes, sent: list[str]) -> None:
@@ -231,7 +239,7 @@ class Store:
     def reply(self, request_id: str) -> Reply | None:
         """The answer to a command that was carried out, None when it was not (yet)."""
         table = tables.reply
-        with self._reading() as connection:
+        with reachable(self.uri), self._reading() as connection:
             found: Reply | None = connection.scalar(
                 select(table.c.body).where(table.c.request_id == request_id)
             )
@@ -282,7 +290,7 @@ class Store:
 
     def dead_letters(self) -> list[dict[str, Any]]:
         """The events that could not be taken in: offset, error, tries, create_time."""
-        with self._reading() as connection:
+        with reachable(self.uri), self._reading() as connection:
             rows = connection.execute(
                 select(tables.dead_letter).order_by(tables.dead_letter.c.offset)
             )
@@ -306,6 +314,17 @@ class Store:
             query = query.limit(2**62 if limit is None else limit).offset(offset)
         with reachable(self.uri), self._reading() as connection:
             return [_from_row(cls, row) for row in connection.execute(query)]
+
+
+@contextmanager
+def _storable() -> Iterator[None]:
+    try:
+        yield
+    except (DataError, IntegrityError) as error:
+        raise UnstorableError(f"The database refuses this: {reason(error)}.") from error
+    except (OverflowError, ValueError) as error:
+        # What the drivers say of a number or a text before it gets to the database.
+        raise UnstorableError(f"The database refuses this: {error}.") from error
 
 
 _READ_TABLES: dict[type, Table] = {
@@ -387,13 +406,14 @@ def _load_state(connection: Connection) -> State:
     def all_of(cls: type[T], query: Select[Any]) -> list[T]:
         return [_from_row(cls, row) for row in connection.execute(query)]
 
+    # In the order in which they were made, because the engine goes by it.
     for namespace in all_of(Namespace, select(tables.namespace)):
         state.namespaces[namespace.name] = namespace
-    for workflow in all_of(WorkflowInfo, select(tables.workflow)):
+    for workflow in all_of(WorkflowInfo, _by_id(tables.workflow)):
         state.workflows[workflow.id] = workflow
-    for schedule in all_of(WorkflowSchedule, select(tables.workflow_schedule)):
+    for schedule in all_of(WorkflowSchedule, _by_id(tables.workflow_schedule)):
         state.schedules[schedule.id] = schedule
-    for trigger in all_of(WorkflowTrigger, select(tables.workflow_event_trigger)):
+    for trigger in all_of(WorkflowTrigger, _by_id(tables.workflow_event_trigger)):
         state.triggers[trigger.id] = trigger
     for row in connection.execute(select(tables.timer)):
         key = TimerKey(row.kind, row.owner, row.task_name)
@@ -401,10 +421,15 @@ def _load_state(connection: Connection) -> State:
     for row in connection.execute(select(tables.condition_state)):
         scope = Scope(row.scope_kind, row.scope_id)
         state.states.setdefault(scope, {})[row.name] = ConditionState(scope, row.name, row.value)
-    for body in connection.scalars(select(tables.evaluation.c.body)):
+    evaluations = _by_id(tables.evaluation).with_only_columns(tables.evaluation.c.body)
+    for body in connection.scalars(evaluations):
         state.evaluations[body.id] = body
     _load_runs(connection, state)
     return state
+
+
+def _by_id(table: Table) -> Select[Any]:
+    return select(table).order_by(table.c.id)
 
 
 def _load_runs(connection: Connection, state: State) -> None:
@@ -443,6 +468,16 @@ def _load_runs(connection: Connection, state: State) -> None:
         run = state.runs.get(evaluation.scope.id) if not evaluation.trigger_id else None
         if run is not None:
             run.evaluations += 1
+
+
+def _erase(connection: Connection, changes: Changes) -> None:
+    """Delete what goes with an execution or a workflow; last, so that what the same transaction
+    wrote of it goes too."""
+    for execution_id in changes.erased_executions:
+        _erase_execution(connection, execution_id)
+    for (cls, key), value in changes.stored.items():
+        if cls is WorkflowInfo and value is None:
+            _erase_workflow(connection, key)
 
 
 def _erase_execution(connection: Connection, execution_id: int) -> None:

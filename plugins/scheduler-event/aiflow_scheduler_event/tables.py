@@ -25,6 +25,7 @@ from aiflow_core.model.execution import BundleRef
 from aiflow_core.model.serialization import decode, encode
 from aiflow_core.model.status import ExecutionType, TaskStatus, WorkflowStatus
 from aiflow_core.model.workflow import WorkflowDefinition
+from aiflow_core.specs.event_store import LONGEST
 from aiflow_scheduler_event.state import (
     Evaluation,
     Intent,
@@ -86,10 +87,28 @@ class Word(TypeDecorator[Any]):
         return None if value is None else self.type(value)
 
 
+class Exact(TypeDecorator[str]):
+    """Text that equals another only when each of its characters does, as in Python."""
+
+    impl = String
+    cache_ok = True
+
+    def __init__(self, length: int) -> None:
+        super().__init__(length)
+        self._length = length
+
+    def load_dialect_impl(self, dialect: Dialect) -> Any:
+        if dialect.name not in ("mysql", "mariadb"):
+            return dialect.type_descriptor(String(self._length))
+        # Otherwise MySQL and MariaDB overlook capitals and closing spaces.
+        is_mariadb = getattr(dialect, "is_mariadb", False)
+        collation = "utf8mb4_nopad_bin" if is_mariadb else "utf8mb4_0900_bin"
+        return dialect.type_descriptor(String(self._length, collation=collation))
+
+
 metadata = MetaData()
 
-# Names are compared letter by letter on every database, as they are in Python.
-_Name = String(200).with_variant(String(200, collation="utf8mb4_bin"), "mysql")
+_Name = Exact(200)
 _Long = Text().with_variant(LONGTEXT(), "mysql")
 
 
@@ -159,7 +178,7 @@ workflow_schedule = _table(
     "workflow_schedule",
     Column("id", BigInteger, primary_key=True, autoincrement=False),
     Column("workflow_id", BigInteger, nullable=False, index=True),
-    Column("expression", String(200), nullable=False),
+    Column("expression", _Long, nullable=False),
     Column("create_time", Moment, nullable=False),
     Column("is_paused", Boolean, nullable=False),
 )
@@ -223,7 +242,7 @@ decision = _table(
 
 reply = _table(
     "reply",
-    Column("request_id", String(64), primary_key=True),
+    Column("request_id", Exact(LONGEST["id"]), primary_key=True),
     Column("offset", BigInteger, nullable=False, index=True),
     Column("body", Json(Reply), nullable=False),
 )

@@ -90,6 +90,7 @@ class Tasks(Step):
                 # A stop is on its way; the latest wish decides what comes after it.
                 self._keep_task(run, replace(live, intent=intent))
             case _:
+                self._drop_timer(TimerKey(TimerKind.TIMEOUT, run.execution.id, live.task_name))
                 self._change_task(
                     run, replace(live, status=TaskStatus.STOPPING, intent=intent, reason=reason)
                 )

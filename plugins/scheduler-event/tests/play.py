@@ -4,28 +4,41 @@
 engine does about it can be asked for.
 """
 
+import contextlib
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
+from hypothesis import strategies as st
 
 from aiflow_core.clock import to_ms
 from aiflow_core.errors import AIFlowError
 from aiflow_core.model.condition import (
     CustomCondition,
+    MeetAllCondition,
     SingleEventCondition,
     TaskStatusCondition,
     task_status_key,
 )
 from aiflow_core.model.event import Event, EventType, derived_event_id
-from aiflow_core.model.execution import AttemptKey, TaskExecution, WorkflowExecution
+from aiflow_core.model.execution import AttemptKey, Namespace, TaskExecution, WorkflowExecution
 from aiflow_core.model.rule import TaskAction, TaskRule
 from aiflow_core.model.serialization import encode
 from aiflow_core.model.status import TaskStatus, WorkflowStatus
 from aiflow_core.model.workflow import TaskConfig, TaskDefinition, WorkflowDefinition
 from aiflow_scheduler_event.commands import (
     ActOnTask,
+    AddSchedule,
     AddTrigger,
     Command,
+    DeleteExecution,
+    DeleteSchedules,
+    DeleteTriggers,
+    DeleteWorkflow,
+    EnableWorkflow,
+    PauseSchedule,
+    PauseTrigger,
+    PutNamespace,
     StartExecution,
     StopExecution,
     SubmitWorkflow,
@@ -92,13 +105,14 @@ class Play:
         now: milliseconds since the epoch; moved by `pass_time`.
         log: every event so far.
         waiting: what the engine wants evaluated, oldest first.
+        submitted: attempts that it wants to be run, in order.
         stops: attempts that it wants to be stopped, in order.
         published: the events that it has put into the log.
     """
 
     def __init__(self, *tasks: TaskDefinition, name: str = "flow") -> None:
         self.now = MONDAY
-        self.state = State(namespaces={})
+        self.state = State(namespaces={"default": Namespace("default")})
         self.engine = Engine(self.state)
         self.log: list[Event] = []
         self.waiting: list[Evaluation] = []
@@ -110,21 +124,16 @@ class Play:
         self.executions: dict[int, WorkflowExecution] = {}
         self.history: list[TaskExecution] = []
         self._latest: dict[int, LiveTask] = {}
-        self._submitted: dict[AttemptKey, None] = {}
-        self.add_namespace("default")
+        self.submitted: dict[AttemptKey, None] = {}
         if tasks:
             self.upload(*tasks, name=name)
 
     # --- what a user does ---
 
     def add_namespace(self, name: str) -> None:
-        from aiflow_scheduler_event.commands import PutNamespace
-
         self.do(PutNamespace(name, {}, False))
 
-    def upload(
-        self, *tasks: TaskDefinition, name: str = "flow", namespace: str = "default"
-    ) -> Any:
+    def upload(self, *tasks: TaskDefinition, name: str = "flow", namespace: str = "default") -> Any:
         return self.do(SubmitWorkflow(WorkflowDefinition(name, namespace, tasks)))
 
     def start(self, name: str = "flow", namespace: str = "default") -> int:
@@ -157,6 +166,13 @@ class Play:
         context = f'{{"workflow_execution_id": {only}}}' if only else ""
         return self.append(key, value, context=context, namespace=namespace)
 
+    def delete(self, execution_id: int = 0) -> None:
+        """Delete an execution, or the workflow `flow`."""
+        if execution_id:
+            self.do(DeleteExecution(execution_id))
+        else:
+            self.do(DeleteWorkflow("flow", "default"))
+
     # --- what an executor does ---
 
     def run(self, *tasks: str, execution_id: int = 1) -> None:
@@ -179,12 +195,12 @@ class Play:
             self.report(key, TaskStatus.STOPPED)
 
     def report(self, key: AttemptKey, status: TaskStatus, reason: str = "") -> None:
-        assert key in self._submitted, f"{key} was never submitted"
+        assert key in self.submitted, f"{key} was never submitted"
         self.say(key, status, reason)
 
     def say(self, key: AttemptKey, status: TaskStatus, reason: str = "") -> None:
         """What an executor says of an attempt, whether it is true or not."""
-        context = Report(*msgspec.structs.astuple(key), reason)
+        context = Report(**msgspec.structs.asdict(key), reason=reason)
         self.append(
             task_status_key("flow", key.task_name),
             status,
@@ -196,9 +212,7 @@ class Play:
 
     # --- what a condition host does ---
 
-    def answer(
-        self, met: bool, error: str = "", **states: str | None
-    ) -> None:
+    def answer(self, met: bool, error: str = "", **states: str | None) -> None:
         """Answer the oldest question."""
         evaluation = self.waiting.pop(0)
         self.answer_to(evaluation, Answer(evaluation.id, met, states, error))
@@ -212,7 +226,7 @@ class Play:
         """Let time pass; each timer fires at its moment."""
         end = self.now + round(seconds * 1000)
         while due := [t for t in self.state.timers.values() if t.fire_at <= end]:
-            timer = min(due, key=lambda t: (t.fire_at, t.key))
+            timer = min(due, key=lambda t: (t.fire_at, msgspec.structs.astuple(t.key)))
             self.now = max(self.now, timer.fire_at)
             self.fire(timer)
         self.now = end
@@ -258,8 +272,8 @@ class Play:
         for entry in changes.outbox:
             match entry.message:
                 case Submit(request):
-                    assert request.key not in self._submitted, f"{request.key} twice"
-                    self._submitted[request.key] = None
+                    assert request.key not in self.submitted, f"{request.key} twice"
+                    self.submitted[request.key] = None
                 case Stop(key):
                     self.stops.append(key)
                 case Evaluate(evaluation):
@@ -267,6 +281,46 @@ class Play:
                 case Publish(event):
                     self.published.append(event)
                     self._append(msgspec.structs.replace(event, id=entry.id))
+
+    # --- stories that have something of everything ---
+
+    def tell_a_story(self) -> None:
+        """One execution that has ended, and some that are in the midst of everything."""
+        self.upload(*CAST)
+        self.add_trigger(SingleEventCondition("go"))
+        self.add_trigger(CustomCondition(expect_event_keys=("number",), code="code"))
+        self.do(AddSchedule("flow", "default", "interval@0 1 0 0"))
+        first = self.start()
+        self.run("a", execution_id=first)
+        self.succeed("a", execution_id=first)
+        self.fail("b", "no such luck 🧡", execution_id=first)
+        self.stop(first)
+        self.be_gone("periodic", execution_id=first)
+        second = self.start()
+        self.send("x")
+        self.send("number", "1")
+        self.send("number", "2", only=second)
+        self.answer(False, total="1", name='"日本語"')
+        self.send("go")
+        self.run("a", execution_id=second)
+        self.succeed("a", execution_id=second)
+        self.fail("b", execution_id=second)
+
+    def end_everything(self) -> None:
+        """Stop all that runs, and let it be gone."""
+        for execution_id in list(self.state.runs):
+            self.stop(execution_id)
+        for live in self.alive():
+            self.report(live.attempt, TaskStatus.STOPPED)
+
+    def alive(self) -> list[LiveTask]:
+        """The task executions that have an attempt, oldest first."""
+        return [
+            live
+            for run in self.state.runs.values()
+            for live in sorted(run.alive, key=lambda t: t.id)
+            if live.status is not TaskStatus.RETRYING
+        ]
 
     # --- what can be seen ---
 
@@ -321,3 +375,93 @@ class Play:
             for d in self.decisions
             if (d.workflow_execution_id, d.task_name, d.what) == (execution_id, task_name, what)
         ]
+
+
+CAST = (
+    task("a", timeout=60),
+    task("b", after("a"), retries=2, retry_delay=5),
+    task("c", custom(START, "number"), on(STOP, "enough"), custom(RESTART, "other")),
+    task(
+        "d",
+        TaskRule(START, MeetAllCondition("both", tuple(map(SingleEventCondition, "xy")))),
+        on(RESTART, "*again"),
+        when(STOP, a=TaskStatus.SUCCESS, b=TaskStatus.FAILED),
+    ),
+    task("periodic", on(STOP, "enough"), periodic_expression="interval@0 0 10 0"),
+)
+"""Tasks that between them have rules of every kind."""
+
+
+def seen(state: State) -> dict[str, Any]:
+    """The state, in a form that can be compared."""
+    return {
+        **vars(state),
+        "plans": {id: plan.snapshot for id, plan in state.plans.items()},
+        "runs": {
+            id: (run.execution, list(run.tasks.items()), run.evaluations)
+            for id, run in state.runs.items()
+        },
+        "states": {scope: kept for scope, kept in state.states.items() if kept},
+    }
+
+
+Deed = Callable[[Play, int], object]
+
+
+def _chosen(things: Iterable[Any], number: int) -> Any:
+    """One of the things; 0, which is nobody's id, when there is none."""
+    found = list(things)
+    return found[number % len(found)] if found else 0
+
+
+def _tell(status: TaskStatus) -> Deed:
+    def tell(play: Play, number: int) -> None:
+        if live := _chosen(play.alive(), number):
+            play.report(live.attempt, status, "" if status is TaskStatus.SUCCESS else "because")
+
+    return tell
+
+
+def _answer(play: Play, number: int) -> None:
+    if play.waiting:
+        play.answer(number % 2 == 0, "" if number % 3 else "error", total=str(number))
+
+
+KEYS = ("x", "y", "go", "number", "other", "enough", "once.again", "nobody's")
+
+DEEDS: tuple[Deed, ...] = (
+    lambda play, n: play.send(KEYS[n]),
+    lambda play, n: play.send(KEYS[n], only=_chosen(play.state.runs, n)),
+    lambda play, n: play.start(),
+    lambda play, n: play.stop(_chosen(play.state.runs, n)),
+    lambda play, n: play.act(
+        _chosen(TaskAction, n), _chosen(CAST, n).name, _chosen(play.state.runs, n)
+    ),
+    _tell(TaskStatus.RUNNING),
+    _tell(TaskStatus.SUCCESS),
+    _tell(TaskStatus.FAILED),
+    _tell(TaskStatus.STOPPED),
+    _answer,
+    lambda play, n: play.pass_time(10.0**n / 1000),
+    lambda play, n: play.upload(*CAST),
+    lambda play, n: play.do(EnableWorkflow("flow", "default", n % 2 == 0)),
+    lambda play, n: play.do(PauseTrigger(_chosen(play.state.triggers, n), n % 2 == 0)),
+    lambda play, n: play.do(PauseSchedule(_chosen(play.state.schedules, n), n % 2 == 0)),
+    lambda play, n: play.do(DeleteTriggers((_chosen(play.state.triggers, n),))),
+    lambda play, n: play.do(DeleteSchedules((_chosen(play.state.schedules, n),))),
+    lambda play, n: play.delete(_chosen(play.executions, n)),
+    lambda play, n: (play.end_everything(), play.delete(), play.tell_a_story()),
+)
+"""All that may happen; the number chooses among what there is."""
+
+
+@st.composite
+def stories(draw: st.DrawFn) -> Play:
+    """A play in which anything has happened, in any order."""
+    play = Play()
+    play.tell_a_story()
+    steps = st.tuples(st.integers(0, len(DEEDS) - 1), st.integers(0, len(KEYS) - 1))
+    for deed, number in draw(st.lists(steps, max_size=30)):
+        with contextlib.suppress(Refused):
+            DEEDS[deed](play, number)
+    return play

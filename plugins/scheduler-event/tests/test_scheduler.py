@@ -1,7 +1,6 @@
 """The event scheduler as a whole: its contract, and what crashes and outages leave of it."""
 
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -9,21 +8,17 @@ from typing import Any
 import pytest
 
 from aiflow_core.deployment import Deployment
-from aiflow_core.errors import ConfigError, NotFoundError, UnavailableError, WaitTimeoutError
-from aiflow_core.model.condition import CustomCondition, SingleEventCondition
-from aiflow_core.model.event import Event, EventFilter, EventType
+from aiflow_core.errors import UnavailableError
+from aiflow_core.model.event import Event, EventFilter
 from aiflow_core.model.execution import AttemptKey, AttemptReport, AttemptRequest
-from aiflow_core.model.rule import TaskAction, TaskRule
-from aiflow_core.model.status import TaskStatus, WorkflowStatus
-from aiflow_core.model.workflow import TaskConfig, TaskDefinition, WorkflowDefinition
+from aiflow_core.model.status import TaskStatus
 from aiflow_core.specs.blob_manager import BlobManager
-from aiflow_core.specs.event_store import Subscription
 from aiflow_core.specs.executor import Report
 from aiflow_core.testing.blob_manager import MemoryBlobManager
 from aiflow_core.testing.clock import ManualClock
 from aiflow_core.testing.event_store import MemoryEventStore
 from aiflow_core.testing.executor import MemoryExecutor
-from aiflow_core.testing.scheduler import SchedulerContract, await_end, wait_until
+from aiflow_core.testing.scheduler import SchedulerContract, wait_until
 from aiflow_scheduler_event.scheduler import EventScheduler
 
 
