@@ -1,7 +1,28 @@
 """Process groups: signalled, and verified gone."""
 
+import ctypes
 import os
 import signal
+import sys
+
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def inherit_orphans() -> None:
+    """Let this process be the parent of whatever its descendants leave behind."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def is_childless() -> bool:
+    """Whether no child process is left; those that are dead are waited for. With
+    `inherit_orphans` that holds for all descendants."""
+    try:
+        while os.waitpid(-1, os.WNOHANG) != (0, 0):
+            pass
+    except ChildProcessError:
+        return True
+    return False
 
 
 def send(group: int, number: int) -> bool:

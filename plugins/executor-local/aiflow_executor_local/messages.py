@@ -3,7 +3,7 @@
 executor -> zygote: one `Warmup`, then any number of `Job`s
 zygote -> executor: one `Ready`, then `Notice`s
 zygote -> child:    one `Job`
-child -> zygote:    RUNNING or TAKEN
+child -> zygote:    RUNNING or TAKEN; DONE when it has succeeded and has only to end
 """
 
 from aiflow_core.errors import UsageError
@@ -12,6 +12,7 @@ from aiflow_core.model.serialization import Value, encode
 
 RUNNING = b"running\n"
 TAKEN = b"taken\n"
+DONE = b"done\n"
 
 
 class Warmup(Value, frozen=True):

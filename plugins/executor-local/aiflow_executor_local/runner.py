@@ -2,6 +2,7 @@
 `isolation: fresh`, an interpreter of its own (`python -m aiflow_executor_local.runner`)."""
 
 import atexit
+import contextlib
 import functools
 import logging
 import os
@@ -23,7 +24,8 @@ from aiflow_core.model.serialization import decode
 from aiflow_core.model.status import TaskStatus
 from aiflow_core.model.workflow import Workflow
 from aiflow_core.specs.operator import AttemptStopped, Operator, TaskContext
-from aiflow_executor_local.messages import RUNNING, TAKEN, Job, needs_bundle
+from aiflow_executor_local import groups
+from aiflow_executor_local.messages import DONE, RUNNING, TAKEN, Job, needs_bundle
 from aiflow_executor_local.run_directory import RunDirectory
 from aiflow_executor_local.workspace import log_file, working_copy
 
@@ -37,6 +39,7 @@ log = logging.getLogger("aiflow.task")
 def serve(zygote: socket.socket) -> NoReturn:
     """Wait for a job, run it, and end the process. Ends at once when the zygote does not want it
     any more."""
+    groups.inherit_orphans()
     atexit._clear()  # what the zygote registered is the zygote's to run
     if not select.select([zygote], [], [], 0)[0]:
         _rehearse()
@@ -83,11 +86,7 @@ def _run(job: Job, zygote: socket.socket) -> NoReturn:
     if run.claim() is None:
         zygote.sendall(TAKEN)
         os._exit(0)
-    try:
-        zygote.sendall(RUNNING)
-        zygote.close()
-    except OSError:
-        pass  # the zygote died; the result is found all the same
+    _tell(zygote, RUNNING)
     try:
         report = _attempt(job, run)
     finally:
@@ -95,7 +94,17 @@ def _run(job: Job, zygote: socket.socket) -> NoReturn:
         if os.getpid() != leader:
             os._exit(1)
     run.finish(report)
+    if report.status is TaskStatus.SUCCESS and groups.is_childless():
+        # Nothing of the task is left but this process, whose teardown takes a while. After any
+        # other end the zygote cleans up first.
+        _tell(zygote, DONE)
     os._exit(0)
+
+
+def _tell(zygote: socket.socket, message: bytes) -> None:
+    # A zygote that has died does not matter: the result is found all the same.
+    with contextlib.suppress(OSError):
+        zygote.sendall(message)
 
 
 def _attempt(job: Job, run: RunDirectory) -> AttemptReport:

@@ -7,7 +7,6 @@ than sending a message.
 """
 
 import contextlib
-import ctypes
 import gc
 import logging
 import os
@@ -26,11 +25,11 @@ from aiflow_core.model.execution import AttemptReport
 from aiflow_core.model.serialization import decode
 from aiflow_core.model.status import TaskStatus
 from aiflow_executor_local import groups, runner
-from aiflow_executor_local.messages import RUNNING, TAKEN, Job, Notice, Ready, Warmup, line
+from aiflow_executor_local.messages import DONE, RUNNING, TAKEN, Job, Notice, Ready, Warmup, line
 from aiflow_executor_local.run_directory import RunDirectory
 
-_PR_SET_CHILD_SUBREAPER = 36
 _PATIENCE = 0.5
+_REFILL_AFTER = 0.01
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +57,7 @@ class Child:
         self.run: RunDirectory | None = None
         self.lock: int | None = None
         self.taken = False
+        self.reported = False
         self.death = ""
 
     @property
@@ -89,6 +89,7 @@ class Zygote:
         self._clock = Clock()
         self._connected = True
         self._kill_at: float | None = None
+        self._refill_at = 0.0
         self._received = b""
         self._idle: deque[Child] = deque()
         self._busy: dict[int, Child] = {}
@@ -203,6 +204,8 @@ class Zygote:
         else:
             child = self._idle.popleft() if self._idle else self._fork()
         child.run = run
+        # Forking takes longer than a short task: leave the time to the task, and to its end.
+        self._refill_at = self._clock.monotonic() + _REFILL_AFTER
         self._busy[child.pid] = child
         self._selector.register(child.channel, selectors.EVENT_READ, lambda: self._listen(child))
         with contextlib.suppress(OSError):  # it died just now, which its end will tell
@@ -251,12 +254,20 @@ class Zygote:
         if not said:
             self._selector.unregister(child.channel)
             child.channel.close()
-        elif said == TAKEN:
+        for message in said.splitlines(keepends=True):
+            self._note(child, message)
+
+    def _note(self, child: Child, message: bytes) -> None:
+        assert child.run is not None
+        if message == TAKEN:
             child.taken = True
-        elif said == RUNNING:
-            assert child.run is not None
+        elif message == RUNNING:
             child.lock = child.run.keep()
             self._report(child, AttemptReport(key=child.run.key, status=TaskStatus.RUNNING))
+        elif message == DONE:
+            child.reported = True
+            self._report(child, AttemptReport(key=child.run.key, status=TaskStatus.SUCCESS))
+            self._refill_at = 0.0  # whoever waits for this report is busy with it now
 
     def _reap(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -295,7 +306,8 @@ class Zygote:
         if child.run.exists() or not child.run.settle(report):
             report = child.run.conclude(child.death)
         child.close()
-        self._report(child, report)
+        if not child.reported:
+            self._report(child, report)
 
     def _report(self, child: Child, report: AttemptReport) -> None:
         self._send(line(Notice(report, child.taken)))
@@ -304,7 +316,7 @@ class Zygote:
 
     def _timeout(self) -> float | None:
         if self._connected and len(self._idle) < self._idle_children:
-            return 0
+            return max(0.0, self._refill_at - self._clock.monotonic())
         if self._kill_at is not None:
             return max(0.0, self._kill_at - self._clock.monotonic())
         return _PATIENCE if self._dying else None
@@ -331,8 +343,7 @@ def _detach() -> None:
     if os.fork() > 0:
         os._exit(0)
     os.setsid()
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    groups.inherit_orphans()
 
 
 if __name__ == "__main__":
