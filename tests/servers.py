@@ -185,13 +185,16 @@ def until(condition: Callable[[], Any], seconds: float = 45, facts: Callable[[],
 
 
 def processes_of(home: Path) -> list[psutil.Process]:
-    """The living processes of a deployment: servers, zygotes, tasks and what these started."""
-    found = []
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):  # gone meanwhile, a zombie, or somebody else's
-            if process.environ().get("AIFLOW_HOME") == str(home):
-                found.append(process)
-    return found
+    """The living processes of a deployment: servers, zygotes, tasks and what these started.
+
+    Each has its name in `info`, as it was just now.
+    """
+    return [
+        process
+        for process in psutil.process_iter(["environ", "name"])
+        # A zombie has no environment any more; that of a stranger cannot be seen.
+        if (process.info["environ"] or {}).get("AIFLOW_HOME") == str(home)
+    ]
 
 
 def kill(processes: list[psutil.Process]) -> None:

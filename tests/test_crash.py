@@ -15,12 +15,11 @@ import psutil
 import pytest
 import yaml
 
-from aiflow_core.model.event import Event, EventFilter, EventType
-from aiflow_core.model.status import TaskStatus
+from aiflow_core.model.event import Event, EventFilter
 from aiflow_notification_server.client import EmbeddedNotificationClient, ListenerProcessor
 from aiflow_notification_server.event_store import RemoteEventStore
 
-from .servers import TwoServers, kill, prepared, processes_of, quickstart, until
+from .servers import TwoServers, kill, processes_of, quickstart, until
 
 JOURNAL = """\
 import os
@@ -36,9 +35,9 @@ FOLDER = {folder!r}
 
 def note(what):
     key = RunningTask.from_environment().key
-    line = f"{{key.task_name}} {{key.sequence_number}} {{key.try_number}} {{os.getpid()}} {{what}}\\n"
+    line = f"{{key.task_name}} {{key.sequence_number}} {{key.try_number}} {{os.getpid()}} {{what}}"
     file = os.open(f"{{FOLDER}}/journal", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    os.write(file, line.encode())
+    os.write(file, f"{{line}}\\n".encode())
     os.close(file)
 
 
@@ -81,6 +80,11 @@ class Entry:
     try_number: int
     pid: int
     what: str
+
+    @staticmethod
+    def parsed(line: str) -> "Entry":
+        task, sequence_number, try_number, pid, what = line.split()
+        return Entry(task, int(sequence_number), int(try_number), int(pid), what)
 
 
 @dataclass(frozen=True)
@@ -315,21 +319,17 @@ def test_listeners_miss_nothing_when_the_notification_server_crashes(servers: Tw
 
 
 def test_the_server_waits_for_a_notification_server_that_is_started_later(
-    tmp_path: Path,
+    servers: TwoServers, journal: Journal
 ) -> None:
-    servers = prepared(tmp_path / "late")
-    workflow = Journal(tmp_path).workflow(ONE, options="")
-    try:
-        servers.run("aiflow server start -d")
-        assert "pid:" in servers.run("aiflow server status")
-        (log,) = (servers.home / "logs").glob("aiflow_server-*.log")
-        assert "Waiting for the event log" in log.read_text()
+    servers.run("aiflow server stop")
+    servers.run("notification server stop")
 
-        servers.run("notification server start -d")
-        servers.upload(workflow)
-        execution = servers.start("one")
-        Journal(tmp_path).begun(1)
-        Journal(tmp_path).open_gate()
-        assert servers.ended("one", execution)["status"] == "SUCCESS"
-    finally:
-        kill(processes_of(servers.home))
+    servers.run("aiflow server start -d")
+    *_, log = sorted((servers.home / "logs").glob("aiflow_server-*.log"))
+    assert "Waiting for the event log" in log.read_text()
+
+    servers.run("notification server start -d")
+    servers.upload(journal.workflow(ONE, options=""))
+    execution = servers.start("one")
+    journal.open_gate()
+    assert servers.ended("one", execution)["status"] == "SUCCESS"

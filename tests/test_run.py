@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -196,15 +197,23 @@ def test_a_workflow_that_ends_before_its_goal_is_an_error(place: Place) -> None:
     assert errors.splitlines()[-1] == "Error: The workflow ended before only=FAILED came."
 
 
-def begun(place: Place) -> subprocess.Popen[str]:
-    """A run whose tasks are at work."""
-    process = place.begin(STREAM)
-    until(lambda: sum(p.name() == "sleep" for p in processes_of(place.home)) == 2)
-    return process
+@contextmanager
+def at_work(place: Place) -> Iterator[subprocess.Popen[str]]:
+    """A run whose tasks have begun."""
+    with place.begin(STREAM) as process:
+        try:
+            until(lambda: sleepers(place) == 2, facts=lambda: process.poll())
+            yield process
+        finally:
+            process.kill()
+
+
+def sleepers(place: Place) -> int:
+    return sum(process.info["name"] == "sleep" for process in processes_of(place.home))
 
 
 def test_interrupted_it_stops_its_tasks_and_says_so(place: Place) -> None:
-    with begun(place) as process:
+    with at_work(place) as process:
         process.send_signal(signal.SIGINT)
         output, errors = process.communicate(timeout=40)
 
@@ -215,17 +224,16 @@ def test_interrupted_it_stops_its_tasks_and_says_so(place: Place) -> None:
     assert output.splitlines()[-1].startswith("stream: STOPPED")
 
 
-def test_killed_it_takes_its_tasks_along(place: Place) -> None:
-    with begun(place) as process:
+def test_killed_it_takes_its_tasks_along_and_leaves_nothing_to_the_next_run(place: Place) -> None:
+    with at_work(place) as process:
         process.kill()
-
     until(lambda: not processes_of(place.home), 20, lambda: processes_of(place.home))
 
-
-def test_after_it_was_killed_it_runs_again(place: Place) -> None:
-    output, _ = place.run(SINGLE)
+    output, errors = place.run(SINGLE)
 
     assert output.splitlines()[-1] == "single: SUCCESS"
+    assert "stream" not in output
+    assert "producer" not in output + errors
 
 
 def test_without_a_home_it_leaves_its_files_in_a_temporary_one(place: Place) -> None:

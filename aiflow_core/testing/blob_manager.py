@@ -1,6 +1,7 @@
 """The contract suite of blob managers, and one that keeps everything in memory."""
 
 import hashlib
+import uuid
 from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -33,8 +34,9 @@ class MemoryBlobManager(BlobManager):
         directory = Path(local_dir)
         directory.mkdir(parents=True, exist_ok=True)
         target = directory / remote_file_path.removeprefix("memory:")
-        target.write_bytes(self._blobs[remote_file_path])
-        return target
+        draft = directory / f".{uuid.uuid4().hex}"
+        draft.write_bytes(self._blobs[remote_file_path])
+        return draft.rename(target)
 
     def delete(self, remote_file_path: str) -> None:
         self._check(remote_file_path)

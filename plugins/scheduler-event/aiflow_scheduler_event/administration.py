@@ -40,7 +40,7 @@ from aiflow_scheduler_event.commands import (
     StopExecutions,
     SubmitWorkflow,
 )
-from aiflow_scheduler_event.executions import Executions
+from aiflow_scheduler_event.executions import Executions, Listener
 from aiflow_scheduler_event.rules import Plan
 from aiflow_scheduler_event.state import (
     Reply,
@@ -305,7 +305,9 @@ class Administration(Executions):
         self._drop_evaluations(lambda evaluation: evaluation.trigger_id in ids)
         for trigger in triggers:
             namespace = self.state.workflows[trigger.workflow_id].namespace
-            self._index.remove(namespace, trigger.rule.expect_event_keys, (0, trigger.id))
+            self._index.remove(
+                namespace, trigger.rule.expect_event_keys, Listener(True, trigger.id)
+            )
             del self.state.triggers[trigger.id]
             self._changes.delete(WorkflowTrigger, trigger.id)
 

@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 
 Reply = Callable[[Event], None]
 
+# A process that exits closes its pipe before it has an exit code.
+_TIME_TO_EXIT = 1.0
+
 
 class ConditionHosts:
     """One host process per bundle, started when first needed.
@@ -159,7 +162,7 @@ class _Host:
         line = _read_line(process.stdout.fileno(), time_limit)
         if line:
             return decode(line, Answer)
-        returned = self._end()
+        returned = self._end(0 if line is None else _TIME_TO_EXIT)
         problem = (
             f"it took longer than {time_limit:g} s"
             if line is None
@@ -176,15 +179,17 @@ class _Host:
         )
         return self._process
 
-    def _end(self) -> int:
-        """End the process with all that it has started; its return code."""
+    def _end(self, grace: float = 0) -> int:
+        """End the process with all that it has started, unless it exits of itself within `grace`
+        seconds; its return code."""
         process, self._process = self._process, None
         if process is None:
             return 0
         assert process.stdin is not None
         assert process.stdout is not None
-        returned = process.poll()
-        if returned is None:
+        try:
+            returned = process.wait(grace)
+        except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             returned = process.wait()
         process.stdout.close()

@@ -72,16 +72,16 @@ class Engine(Administration):
 
     def _hear(self, event: Event) -> None:
         """An event that is not about a task of ours: rules by key, then triggers."""
-        for snapshot_id, name in list(self._index.matching(event.namespace, event.key)):
-            if snapshot_id == 0:
-                self._try_trigger(self.state.triggers[int(name)], event)
+        for listener in sorted(self._index.matching(event.namespace, event.key)):
+            if listener.is_trigger:
+                self._try_trigger(self.state.triggers[listener.id], event)
                 continue
             only = event.workflow_execution_id
-            running = self._running_on.get(snapshot_id, set())
+            running = self._running_on.get(listener.id, set())
             chosen = sorted(running) if only is None else [only] if only in running else []
             for run_id in chosen:
                 if run := self.state.runs.get(run_id):
-                    self._try_rules(run, str(name), event)
+                    self._try_rules(run, listener.task_name, event)
 
     def _hear_status(self, run: Run, task_name: str, change: Event) -> None:
         """A task of `run` took a status: status rules first, then whoever listens to the key."""

@@ -3,6 +3,7 @@
 import json
 from collections import defaultdict, deque
 from collections.abc import Callable
+from typing import NamedTuple
 
 from aiflow_core.clock import to_datetime
 from aiflow_core.model.condition import (
@@ -20,7 +21,7 @@ from aiflow_core.model.status import (
 )
 from aiflow_core.model.timing import next_fire
 from aiflow_core.model.workflow import TaskDefinition
-from aiflow_scheduler_event.rules import Index
+from aiflow_scheduler_event.rules import Index, Plan
 from aiflow_scheduler_event.state import (
     ConditionState,
     Evaluate,
@@ -38,8 +39,18 @@ from aiflow_scheduler_event.state import (
 from aiflow_scheduler_event.step import SENDER, replace
 from aiflow_scheduler_event.tasks import Tasks
 
-# Listener of the index: (snapshot id, task name), or (0, trigger id).
-Listener = tuple[int, str | int]
+
+class Listener(NamedTuple):
+    """A task of a snapshot, or a trigger.
+
+    They hear an event in this order: by ids and places, so that it is the same after a restart;
+    triggers last, so that an execution does not hear the event that starts it.
+    """
+
+    is_trigger: bool
+    id: int
+    place: int = 0
+    task_name: str = ""
 
 
 class Executions(Tasks):
@@ -168,8 +179,8 @@ class Executions(Tasks):
         snapshot = run.plan.snapshot
         running = self._running_on.setdefault(snapshot.id, set())
         if not running:
-            for task_name, keys in run.plan.listeners.items():
-                self._index.add(snapshot.definition.namespace, keys, (snapshot.id, task_name))
+            for keys, listener in _listeners(run.plan):
+                self._index.add(snapshot.definition.namespace, keys, listener)
         running.add(run.execution.id)
 
     def _stop_listening(self, run: Run) -> None:
@@ -178,14 +189,14 @@ class Executions(Tasks):
         running.discard(run.execution.id)
         if not running:
             del self._running_on[snapshot.id]
-            for task_name, keys in run.plan.listeners.items():
-                self._index.remove(snapshot.definition.namespace, keys, (snapshot.id, task_name))
+            for keys, listener in _listeners(run.plan):
+                self._index.remove(snapshot.definition.namespace, keys, listener)
             if snapshot.id != self.state.current.get(run.execution.workflow_id):
                 self.state.plans.pop(snapshot.id, None)
 
     def _listen_trigger(self, trigger: WorkflowTrigger) -> None:
         namespace = self.state.workflows[trigger.workflow_id].namespace
-        self._index.add(namespace, trigger.rule.expect_event_keys, (0, trigger.id))
+        self._index.add(namespace, trigger.rule.expect_event_keys, Listener(True, trigger.id))
 
     # --- users' conditions, which are evaluated elsewhere ----------------------------------------
 
@@ -219,6 +230,14 @@ class Executions(Tasks):
             del self._queues[evaluation.scope]
         elif was_first:
             self._send(Evaluate(self.state.evaluations[queue[0]]))
+
+
+def _listeners(plan: Plan) -> list[tuple[list[str], Listener]]:
+    """The tasks of a plan that listen, each with the keys to which it does."""
+    return [
+        (keys, Listener(False, plan.snapshot.id, place, task_name))
+        for place, (task_name, keys) in enumerate(plan.listeners.items())
+    ]
 
 
 def _outcome(run: Run) -> tuple[WorkflowStatus, str]:

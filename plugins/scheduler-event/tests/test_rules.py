@@ -1473,7 +1473,8 @@ class TestTriggers:
         play.send("go")
 
         assert play.count("t", running) == 1
-        assert len(play.executions) == 2
+        (started,) = play.executions.keys() - {running}
+        assert play.count("t", started) == 0
 
     def test_a_trigger_remembers_across_executions(self) -> None:
         play = Play(task("t"))

@@ -1,6 +1,6 @@
 """The event scheduler as a whole: its contract, and what crashes and outages leave of it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -8,18 +8,22 @@ from typing import Any
 import pytest
 
 from aiflow_core.deployment import Deployment
-from aiflow_core.errors import UnavailableError
-from aiflow_core.model.event import Event, EventFilter
+from aiflow_core.errors import ConfigError, UnavailableError
+from aiflow_core.model.condition import CustomCondition, SingleEventCondition
+from aiflow_core.model.event import EVERYTHING, Event, EventFilter, EventType
 from aiflow_core.model.execution import AttemptKey, AttemptReport, AttemptRequest
-from aiflow_core.model.status import TaskStatus
+from aiflow_core.model.rule import TaskAction, TaskRule
+from aiflow_core.model.status import TaskStatus, WorkflowStatus
+from aiflow_core.model.workflow import TaskConfig, TaskDefinition, WorkflowDefinition
 from aiflow_core.specs.blob_manager import BlobManager
 from aiflow_core.specs.executor import Report
 from aiflow_core.testing.blob_manager import MemoryBlobManager
 from aiflow_core.testing.clock import ManualClock
-from aiflow_core.testing.event_store import MemoryEventStore
+from aiflow_core.testing.event_store import MemoryEventStore, MemorySubscription
 from aiflow_core.testing.executor import MemoryExecutor
-from aiflow_core.testing.scheduler import SchedulerContract, wait_until
+from aiflow_core.testing.scheduler import SchedulerContract, await_end, wait_until
 from aiflow_scheduler_event.scheduler import EventScheduler
+from aiflow_scheduler_event.step import SENDER
 
 
 class Site:
@@ -98,22 +102,31 @@ class RecordingExecutor(MemoryExecutor):
 
 
 class WaywardEventStore(MemoryEventStore):
-    """A log that can be away for a while."""
+    """A log that can be away for a while.
+
+    Attributes:
+        away: every call fails.
+        refused: how many calls have failed.
+        refuse_own: only what the scheduler publishes is refused.
+    """
 
     def __init__(self, clock: ManualClock) -> None:
         super().__init__(clock)
         self.away = False
         self.refused = 0
+        self.refuse_own = False
 
-    def append(self, events: Any) -> list[Event]:
+    def append(self, events: Sequence[Event]) -> list[Event]:
         self._check()
+        if self.refuse_own and any(event.sender == SENDER for event in events):
+            raise UnavailableError("The log takes nothing from the scheduler.")
         return super().append(events)
 
     def head(self) -> int:
         self._check()
         return super().head()
 
-    def subscribe(self, after: int, filter: EventFilter = EventFilter()) -> Any:  # noqa: B008
+    def subscribe(self, after: int, filter: EventFilter = EVERYTHING) -> MemorySubscription:
         self._check()
         return super().subscribe(after, filter)
 
@@ -137,3 +150,275 @@ class TestEventScheduler(SchedulerContract):
     @pytest.fixture
     def scheduler(self, site: Site) -> EventScheduler:
         return site.start()
+
+
+GO = TaskRule(TaskAction.START, SingleEventCondition("go"))
+FIRST = AttemptKey(1, "first", 1)
+LATER = AttemptKey(1, "later", 1)
+
+
+def upload(scheduler: EventScheduler, *tasks: TaskDefinition) -> int:
+    """Upload a workflow and start an execution of it; its id. Without tasks: `first`, `later`."""
+    usual = (TaskDefinition(name="first"), TaskDefinition(name="later", rules=(GO,)))
+    scheduler.submit_workflow(WorkflowDefinition(name="flow", tasks=tasks or usual))
+    return scheduler.start_workflow_execution("flow").id
+
+
+def await_status(scheduler: EventScheduler, *wanted: tuple[str, TaskStatus]) -> None:
+    """Return when these are the task executions of the first execution."""
+
+    def found() -> list[tuple[str, TaskStatus]]:
+        return [(t.task_name, t.status) for t in scheduler.list_task_executions(1)]
+
+    wait_until(lambda: found() == list(wanted), f"the tasks are {wanted}, not {found()}")
+
+
+class TestAfterARestart:
+    def test_an_attempt_that_was_queued_is_submitted_again(self, site: Site) -> None:
+        site.executor.silent = True
+        upload(site.start())
+        site.executor.silent = False
+
+        scheduler = site.restart()
+
+        await_status(scheduler, ("first", TaskStatus.RUNNING))
+        assert site.executor.calls == [("submit", FIRST)]
+        assert len(site.executor.started) == 1
+
+    def test_an_attempt_that_was_running_is_adopted(self, site: Site) -> None:
+        scheduler = site.start()
+        upload(scheduler)
+        await_status(scheduler, ("first", TaskStatus.RUNNING))
+
+        scheduler = site.restart()
+        wait_until(lambda: bool(site.executor.calls), "the executor is asked")
+        site.end(FIRST, TaskStatus.SUCCESS)
+
+        assert await_end(scheduler, 1).status is WorkflowStatus.SUCCESS
+        assert site.executor.calls == [("adopt", FIRST)]
+
+    def test_an_attempt_that_was_being_stopped_is_stopped_again(self, site: Site) -> None:
+        site.executor.deaf_to_stop = True
+        scheduler = site.start()
+        upload(scheduler)
+        await_status(scheduler, ("first", TaskStatus.RUNNING))
+        scheduler.stop_workflow_execution(1)
+        site.executor.deaf_to_stop = False
+
+        scheduler = site.restart()
+
+        assert await_end(scheduler, 1).status is WorkflowStatus.STOPPED
+        assert ("stop", FIRST) in site.executor.calls
+
+    def test_what_ended_meanwhile_is_heard_of(self, site: Site) -> None:
+        scheduler = site.start()
+        upload(scheduler)
+        await_status(scheduler, ("first", TaskStatus.RUNNING))
+        site.executor.silent = True
+        site.end(FIRST, TaskStatus.FAILED, "no such luck")
+        site.executor.silent = False
+
+        scheduler = site.restart()
+
+        ended = await_end(scheduler, 1)
+        assert (ended.status, ended.reason) == (
+            WorkflowStatus.FAILED,
+            "task 'first' FAILED: no such luck",
+        )
+
+    def test_events_that_came_meanwhile_are_taken_in_once(self, site: Site) -> None:
+        upload(site.start())
+        site.leave()
+        site.send("go")
+        site.send("go")
+
+        scheduler = site.start()
+
+        await_status(scheduler, ("first", TaskStatus.RUNNING), ("later", TaskStatus.RUNNING))
+        assert [r.key for r in site.executor.started] == [FIRST, LATER]
+
+    def test_what_was_decided_but_not_published_is_published_once(self, site: Site) -> None:
+        scheduler = site.start()
+        upload(scheduler)
+        await_status(scheduler, ("first", TaskStatus.RUNNING))
+        for _ in range(3):
+            site.restart()
+
+        told = [e.value for e in site.events.read() if e.type is EventType.WORKFLOW_STATUS]
+        assert told == ["RUNNING"]
+
+    def test_publishing_goes_on_when_the_log_was_away_at_the_end(self, site: Site) -> None:
+        scheduler = site.start()
+        upload(scheduler)
+        await_status(scheduler, ("first", TaskStatus.RUNNING))
+        site.events.refuse_own = True
+        site.end(FIRST, TaskStatus.SUCCESS)
+        await_end(scheduler, 1)
+        site.leave()
+        site.events.refuse_own = False
+
+        site.start()
+
+        wait_until(
+            lambda: (
+                [e.value for e in site.events.read(filter=OF_WORKFLOWS)] == ["RUNNING", "SUCCESS"]
+            ),
+            "the end of the execution is published",
+        )
+
+    def test_a_timer_that_became_due_meanwhile_fires_once(self, site: Site) -> None:
+        scheduler = site.start()
+        scheduler.submit_workflow(
+            WorkflowDefinition(name="flow", tasks=(TaskDefinition(name="first"),))
+        )
+        scheduler.add_workflow_schedule("interval@0 0 10 0", "flow")
+        site.leave()
+        site.clock.advance(3600)
+
+        scheduler = site.start()
+        wait_until(lambda: len(scheduler.list_workflow_executions("flow")) == 1, "it fires")
+        scheduler = site.restart()
+
+        assert len(scheduler.list_workflow_executions("flow")) == 1
+
+    def test_retries_go_on(self, site: Site) -> None:
+        scheduler = site.start()
+        config = TaskConfig(retries=1, retry_delay=60)
+        upload(scheduler, TaskDefinition(name="first", config=config))
+        site.end(FIRST, TaskStatus.FAILED)
+        await_status(scheduler, ("first", TaskStatus.RETRYING))
+
+        scheduler = site.restart()
+        assert site.executor.calls == []
+        site.clock.await_waiters()
+        site.clock.advance(60)
+
+        await_status(scheduler, ("first", TaskStatus.RUNNING))
+        assert site.executor.calls == [("submit", AttemptKey(1, "first", 1, 2))]
+
+    def test_ids_go_on(self, site: Site) -> None:
+        upload(site.start())
+
+        scheduler = site.restart()
+
+        assert scheduler.start_workflow_execution("flow").id == 2
+
+    def test_a_log_that_is_older_than_the_metadata_is_refused(self, site: Site) -> None:
+        upload(site.start())
+        site.leave()
+        site.events = WaywardEventStore(site.clock)
+
+        with pytest.raises(ConfigError, match="older than the metadata"):
+            site.start()
+
+    def test_a_scheduler_that_does_not_run_says_so(self, site: Site) -> None:
+        scheduler = site.start()
+        site.leave()
+
+        with pytest.raises(UnavailableError):
+            scheduler.start_workflow_execution("flow")
+
+
+class TestOutage:
+    def test_reports_wait_for_the_log_to_come_back(self, site: Site) -> None:
+        scheduler = site.start()
+        upload(scheduler)
+        await_status(scheduler, ("first", TaskStatus.RUNNING))
+        site.events.away = True
+        site.end(FIRST, TaskStatus.SUCCESS)
+        wait_until(lambda: site.events.refused > 0, "the log refuses the report")
+        with pytest.raises(UnavailableError):
+            scheduler.stop_workflow_execution(1)
+
+        site.events.away = False
+        pass_time_until(site, lambda: scheduler.get_workflow_execution(1).end_date is not None)
+
+        assert scheduler.get_workflow_execution(1).status is WorkflowStatus.SUCCESS
+
+    def test_a_log_that_is_away_at_the_start_is_waited_for(self, site: Site) -> None:
+        upload(site.start())
+        site.leave()
+        site.send("go")
+        site.events.away = True
+        scheduler = site.start()
+        pass_time_until(site, lambda: site.events.refused > 2)
+
+        site.events.away = False
+        pass_time_until(site, lambda: len(scheduler.list_task_executions(1)) == 2)
+
+        site.send("nobody's")
+        assert scheduler.start_workflow_execution("flow").id == 2
+
+
+class TestHarm:
+    def test_an_event_that_cannot_be_taken_in_goes_to_the_dead_letters(self, site: Site) -> None:
+        scheduler = site.start()
+        upload(scheduler)
+        poison = site.send("x", "NO SUCH STATUS", type=EventType.TASK_STATUS, context="no report")
+
+        site.send("go")
+        pass_time_until(site, lambda: bool(scheduler._store.dead_letters()))
+
+        await_status(scheduler, ("first", TaskStatus.RUNNING), ("later", TaskStatus.RUNNING))
+        (letter,) = scheduler._store.dead_letters()
+        assert letter["offset"] == poison.offset
+        assert "UsageError" in letter["error"]
+
+    def test_so_does_one_in_the_midst_of_a_batch(self, site: Site) -> None:
+        upload(site.start())
+        site.leave()
+        sent = [
+            Event("x", "?", type=EventType.TASK_STATUS, context="?")
+            if number % 3 == 0
+            else Event("go", namespace="default")
+            for number in range(10)
+        ]
+        stored = site.events.append(sent)
+
+        scheduler = site.start()
+        pass_time_until(site, lambda: len(scheduler._store.dead_letters()) == 4)
+
+        bad = [e.offset for e in stored if e.key == "x"]
+        assert [letter["offset"] for letter in scheduler._store.dead_letters()] == bad
+        await_status(scheduler, ("first", TaskStatus.RUNNING), ("later", TaskStatus.RUNNING))
+
+    def test_so_does_one_whose_effect_the_database_cannot_keep(self, site: Site) -> None:
+        scheduler = site.start()
+        config = TaskConfig(retries=1, retry_delay=1e18)
+        upload(scheduler, TaskDefinition(name="first", config=config))
+
+        site.end(FIRST, TaskStatus.FAILED)
+        pass_time_until(site, lambda: len(scheduler._store.dead_letters()) == 1)
+
+        assert scheduler.start_workflow_execution("flow").id == 2
+
+    @pytest.mark.parametrize("reason", ["a\0b", "half \ud83e", "x" * 3_000_000], ids=ascii)
+    def test_whatever_reason_an_executor_gives_is_kept(self, site: Site, reason: str) -> None:
+        scheduler = site.start()
+        upload(scheduler)
+
+        site.end(FIRST, TaskStatus.FAILED, reason)
+
+        assert reason[0] in await_end(scheduler, 1).reason
+
+    def test_a_condition_without_code_counts_as_not_met(self, site: Site) -> None:
+        scheduler = site.start()
+        rule = TaskRule(TaskAction.STOP, CustomCondition(expect_event_keys=("go",), place="x/0"))
+        upload(scheduler, TaskDefinition(name="first"), TaskDefinition(name="x", rules=(rule, GO)))
+
+        site.send("go")
+
+        await_status(scheduler, ("first", TaskStatus.RUNNING), ("x", TaskStatus.RUNNING))
+
+
+OF_WORKFLOWS = EventFilter(types=(EventType.WORKFLOW_STATUS,))
+
+
+def pass_time_until(site: Site, condition: Callable[[], bool]) -> None:
+    """Let time pass for those who pause before they try again."""
+
+    def look() -> bool:
+        site.clock.advance(1)
+        return condition()
+
+    wait_until(look, "what was waited for")
