@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from aiflow_core.model.context import Context, ValueStateDescriptor
-from aiflow_core.model.event import Event, key_matches
+from aiflow_core.model.event import Event, hears
 from aiflow_core.model.serialization import Value
 from aiflow_core.model.status import TaskStatus
 
@@ -45,7 +45,7 @@ class SingleEventCondition(Value, tag="event", frozen=True):
         return [self.expect_event_key]
 
     def is_met(self, event: Event, context: Context) -> bool:
-        return key_matches(self.expect_event_key, event.key)
+        return hears(self.expect_event_key, event)
 
 
 class TaskStatusCondition(Value, tag="task_status", frozen=True):
@@ -178,7 +178,7 @@ def workflow_status_key(workflow_name: str) -> str:
 
 def _concerns(condition: Any, event: Event) -> bool:
     keys = condition.expect_event_keys
-    return not keys or any(key_matches(key, event.key) for key in keys)
+    return not keys or any(hears(key, event) for key in keys)
 
 
 def _holds_code(condition: Any) -> bool:

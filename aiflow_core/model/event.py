@@ -92,6 +92,19 @@ def key_matches(pattern: str, key: str) -> bool:
     return True
 
 
+def hears(pattern: str, event: Event) -> bool:
+    """Whether a rule that waits for the key `pattern` is concerned by the event.
+
+    The events in which AIFlow itself tells of statuses are heard only by a pattern that begins with
+    the same word (`task_status.*`): a task that starts on `*` would otherwise start on its own end.
+    """
+    if event.type is not EventType.USER:
+        word, dot, _ = event.key.partition(".")
+        if not pattern.startswith(word + dot):
+            return False
+    return key_matches(pattern, event.key)
+
+
 def new_event_id() -> str:
     """An id for an event that a producer makes up on the spot."""
     return os.urandom(16).hex()

@@ -10,6 +10,8 @@ from datetime import timedelta
 from aiflow_core.clock import to_datetime, to_ms
 from aiflow_core.errors import DefinitionError
 
+_LONGEST = timedelta(days=3660)
+
 _FORMS = (
     "Write 'cron@m h dom mon dow' (five fields) or 'interval@days hours minutes seconds', for "
     "example 'cron@0 * * * *' or 'interval@0 0 10 0'."
@@ -35,7 +37,8 @@ def check_expression(expression: str) -> None:
     elif kind == "interval":
         if _interval(rest) is None:
             raise DefinitionError(
-                f"{rest!r} is not an interval of days, hours, minutes and seconds above 0.",
+                f"{rest!r} is not an interval of days, hours, minutes and seconds, above 0 and up "
+                "to ten years.",
                 next_step=_FORMS,
             )
     else:
@@ -62,5 +65,8 @@ def _interval(text: str) -> timedelta | None:
     if len(parts) != 4 or not all(re.fullmatch(r"\d+(\.\d+)?", p) for p in parts):
         return None
     days, hours, minutes, seconds = map(float, parts)
-    period = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
-    return period if period >= timedelta(milliseconds=1) else None
+    try:
+        period = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
+    except OverflowError:
+        return None
+    return period if timedelta(milliseconds=1) <= period <= _LONGEST else None

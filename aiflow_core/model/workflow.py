@@ -19,6 +19,11 @@ from aiflow_core.model.timing import check_expression
 
 DEFAULT_NAMESPACE = "default"
 
+MAX_RETRIES = 1000
+MAX_BACKOFF = 100
+MAX_SECONDS = 366 * 24 * 3600
+"""The longest time-out, and the longest delay before a retry, however often the backoff grew it."""
+
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 
 _current: ContextVar["Workflow | None"] = ContextVar("current_workflow", default=None)
@@ -232,21 +237,33 @@ def check_config(task_name: str, config: dict[str, Any]) -> TaskConfig:
         raise DefinitionError(
             f"The options of task {task_name!r} are wrong: {error.what}"
         ) from error
+    _check_limits(task_name, checked)
+    return checked
+
+
+def _check_limits(task_name: str, checked: TaskConfig) -> None:
     if checked.isolation not in ("forked", "fresh"):
         raise DefinitionError(
             f"Task {task_name!r} has isolation {checked.isolation!r}.",
             next_step="It is 'forked' or 'fresh'.",
         )
-    if checked.retries < 0 or checked.retry_delay < 0 or checked.retry_backoff < 1:
+    if not (
+        0 <= checked.retries <= MAX_RETRIES
+        and 0 <= checked.retry_delay <= MAX_SECONDS
+        and 1 <= checked.retry_backoff <= MAX_BACKOFF
+    ):
         raise DefinitionError(
             f"The retry options of task {task_name!r} are wrong.",
-            next_step="retries and retry_delay are at least 0, retry_backoff is at least 1.",
+            next_step=f"retries is 0 to {MAX_RETRIES}, retry_delay 0 to {MAX_SECONDS} seconds, "
+            f"retry_backoff 1 to {MAX_BACKOFF}.",
         )
-    if checked.timeout is not None and checked.timeout <= 0:
-        raise DefinitionError(f"The timeout of task {task_name!r} is not more than 0 seconds.")
+    if checked.timeout is not None and not 0 < checked.timeout <= MAX_SECONDS:
+        raise DefinitionError(
+            f"The timeout of task {task_name!r} is not more than 0 and at most {MAX_SECONDS} "
+            "seconds."
+        )
     if checked.periodic_expression is not None:
         check_expression(checked.periodic_expression)
-    return checked
 
 
 def check_definition(definition: WorkflowDefinition) -> None:
@@ -266,8 +283,7 @@ def check_definition(definition: WorkflowDefinition) -> None:
                 f"Workflow {definition.name!r} has two tasks called {task.name!r}.",
                 next_step="Give one of them another name.",
             )
-        if task.config.periodic_expression is not None:
-            check_expression(task.config.periodic_expression)
+        _check_limits(task.name, task.config)
         for upstream in _upstream(task):
             if upstream not in names:
                 raise DefinitionError(

@@ -3,7 +3,7 @@
 from typing import Any
 
 from aiflow_core.clock import to_datetime
-from aiflow_core.errors import AIFlowError, ConflictError, NotFoundError
+from aiflow_core.errors import AIFlowError, ConflictError, DefinitionError, NotFoundError
 from aiflow_core.model.event import Event
 from aiflow_core.model.execution import (
     Namespace,
@@ -249,9 +249,10 @@ class Administration(Executions):
             case PauseSchedule():
                 if command.schedule_id not in self.state.schedules:
                     raise NotFoundError("workflow schedule", command.schedule_id)
-                schedule = replace(
-                    self.state.schedules[command.schedule_id], is_paused=command.paused
-                )
+                schedule = self.state.schedules[command.schedule_id]
+                if schedule.is_paused == command.paused:
+                    return schedule
+                schedule = replace(schedule, is_paused=command.paused)
             case DeleteSchedules():
                 self._remove_schedules(self._chosen(self.state.schedules, command.ids))
                 return None
@@ -274,6 +275,12 @@ class Administration(Executions):
         match command:
             case AddTrigger():
                 workflow = self._workflow(command.namespace, command.workflow_name)
+                if not command.rule.expect_event_keys:
+                    raise DefinitionError(
+                        "This condition waits for no event, and a trigger has nothing else.",
+                        next_step="Use a condition on event keys; the statuses of tasks are told "
+                        "by WorkflowTaskStatusCondition.",
+                    )
                 self.state.counters.trigger += 1
                 trigger = WorkflowTrigger(
                     self.state.counters.trigger,

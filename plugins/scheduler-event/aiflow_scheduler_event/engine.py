@@ -9,11 +9,12 @@ What the words mean is told in `docs/reference/rules.md`; each row there is a te
 
 from typing import Any
 
+from aiflow_core.clock import to_datetime
 from aiflow_core.model.condition import (
     CustomCondition,
     TaskStatusCondition,
 )
-from aiflow_core.model.event import Event, EventType, key_matches
+from aiflow_core.model.event import Event, EventType, hears
 from aiflow_core.model.execution import (
     WorkflowSchedule,
     WorkflowTrigger,
@@ -26,6 +27,8 @@ from aiflow_core.model.status import (
 from aiflow_scheduler_event.administration import Administration
 from aiflow_scheduler_event.state import (
     Changes,
+    DeadLetter,
+    Evaluation,
     Intent,
     Run,
     Scope,
@@ -72,7 +75,7 @@ class Engine(Administration):
 
     def _hear(self, event: Event) -> None:
         """An event that is not about a task of ours: rules by key, then triggers."""
-        for listener in sorted(self._index.matching(event.namespace, event.key)):
+        for listener in sorted(self._index.matching(event)):
             if listener.is_trigger:
                 self._try_trigger(self.state.triggers[listener.id], event)
                 continue
@@ -102,7 +105,7 @@ class Engine(Administration):
                 concerned = condition.statuses.get(changed) == event.value
             else:
                 keys = condition.expect_event_keys
-                concerned = not changed and any(key_matches(k, event.key) for k in keys)
+                concerned = not changed and any(hears(k, event) for k in keys)
             if not concerned:
                 continue
             if isinstance(condition, CustomCondition):
@@ -136,6 +139,15 @@ class Engine(Administration):
         for name, value in answer.states.items():
             self._keep_state(evaluation.scope, name, value)
         self._drop_evaluation(evaluation)
+        if answer.error:
+            self._changes.dead_letters.append(
+                DeadLetter(
+                    evaluation.event.offset,
+                    _consumer(evaluation),
+                    answer.error,
+                    to_datetime(self._now),
+                )
+            )
         if evaluation.trigger_id:
             trigger = self.state.triggers[evaluation.trigger_id]
             if answer.met:
@@ -187,6 +199,16 @@ class Engine(Administration):
         self._arm(schedule)
         workflow = self.state.workflows[schedule.workflow_id]
         self._start_by(workflow, ExecutionType.PERIODIC, f"schedule {schedule.id}")
+
+
+def _consumer(evaluation: Evaluation) -> str:
+    """Who could not take in an event, for the dead letters; one line for each evaluation."""
+    whose = (
+        f"trigger {evaluation.trigger_id}"
+        if evaluation.trigger_id
+        else f"task {evaluation.task_name}, rule {evaluation.rule + 1}"
+    )
+    return f"evaluation {evaluation.id}: {whose}"
 
 
 def condition_text(condition: Any) -> str:

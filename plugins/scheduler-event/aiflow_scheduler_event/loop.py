@@ -12,20 +12,21 @@ from concurrent.futures import Future
 
 from aiflow_core.clock import Clock, to_datetime
 from aiflow_core.deployment import Deployment
-from aiflow_core.errors import AIFlowError, ConfigError, UnavailableError
-from aiflow_core.model.event import Event
+from aiflow_core.errors import AIFlowError, ConfigError, UnavailableError, UsageError
+from aiflow_core.model.event import Event, EventType
 from aiflow_core.model.execution import TaskExecution, WorkflowExecution
 from aiflow_core.specs.event_store import EventStore, Subscription
 from aiflow_scheduler_event.engine import Engine
 from aiflow_scheduler_event.state import (
     Changes,
+    DeadLetter,
     Message,
     Publish,
     Reply,
     State,
     Timer,
 )
-from aiflow_scheduler_event.store import Store, UnstorableError
+from aiflow_scheduler_event.store import Store, UnstorableError, storable
 from aiflow_scheduler_event.timers import Timers
 
 log = logging.getLogger(__name__)
@@ -116,6 +117,7 @@ class Loop:
         """Done when the log has been found to fit the metadata, failed when it does not."""
         # Offsets up to which events are taken one by one, to find the one that does harm.
         self._careful_until = 0
+        self._failures = 0
 
     @property
     def state(self) -> State:
@@ -138,20 +140,20 @@ class Loop:
 
     def run(self) -> None:
         """Take in events until closed. What fails is loaded afresh and taken up where it stood."""
-        failures = 0
         while not self._closed.is_set():
             try:
                 self._session()
-                failures = 0
             except Exception as error:
+                if self._closed.is_set():
+                    return
                 if isinstance(error, ConfigError) and not self.opened.done():
                     self.opened.set_exception(error)
                 if isinstance(error, AIFlowError):
                     log.error("The scheduler stands still and will try again: %s", error)
                 else:
                     log.exception("The scheduler failed and will try again")
-                pause = _PAUSES[min(failures, len(_PAUSES) - 1)]
-                failures += 1
+                pause = _PAUSES[min(self._failures, len(_PAUSES) - 1)]
+                self._failures += 1
                 self._clock.wait(self._closed, pause)
 
     @property
@@ -229,6 +231,7 @@ class Loop:
         except UnstorableError as error:
             self._harmed(before, batch, batch[-1], error)
             return
+        self._failures = 0
         self._after_commit(changes)
 
     def _harmed(self, before: int, batch: list[Event], event: Event, error: Exception) -> None:
@@ -240,9 +243,17 @@ class Loop:
         log.error("Event %d goes to the dead letters: %s", event.offset, error, exc_info=error)
         state, _ = self._store.load()
         state.offset = event.offset
-        moment = to_datetime(event.create_time)
-        self._store.bury(before, state, f"{type(error).__name__}: {error}", 1, moment)
+        why = storable(f"{type(error).__name__}: {error}")
+        changes = Changes()
+        changes.dead_letters.append(
+            DeadLetter(event.offset, "scheduler", why, to_datetime(event.create_time))
+        )
+        if event.type is EventType.COMMAND:
+            refusal = UsageError(f"The scheduler cannot do this: {why}.")
+            changes.replies.append(Reply(event.id, event.offset, error=refusal.to_wire()))
+        self._store.commit(before, state, changes, [])
         self._engine = Engine(state)
+        self._after_commit(changes)
 
     def _after_commit(self, changes: Changes) -> None:
         self._timers.update(

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import Generic, TypeVar
 
 from aiflow_core.model.condition import TaskStatusCondition
-from aiflow_core.model.event import ANY_KEY, key_matches
+from aiflow_core.model.event import ANY_KEY, Event, hears
 from aiflow_core.model.execution import WorkflowSnapshot
 
 L = TypeVar("L")
@@ -36,11 +36,11 @@ class Index(Generic[L]):
                 if not self._exact[namespace, key]:
                     del self._exact[namespace, key]
 
-    def matching(self, namespace: str, key: str) -> Iterator[L]:
+    def matching(self, event: Event) -> Iterator[L]:
         """Who listens to this event, each once, in the order in which they were added."""
-        found = dict(self._exact.get((namespace, key), {}))
-        for pattern, listener in self._patterns.get(namespace, {}):
-            if key_matches(pattern, key):
+        found = dict(self._exact.get((event.namespace, event.key), {}))
+        for pattern, listener in self._patterns.get(event.namespace, {}):
+            if hears(pattern, event):
                 found[listener] = None
         return iter(found)
 

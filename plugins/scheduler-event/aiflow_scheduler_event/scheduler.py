@@ -72,7 +72,7 @@ from aiflow_scheduler_event.loop import Loop
 from aiflow_scheduler_event.reporter import Reporter
 from aiflow_scheduler_event.state import Evaluate, Message, Publish, Reply, State, Stop, Submit
 from aiflow_scheduler_event.step import Report
-from aiflow_scheduler_event.store import Store, alive_tasks
+from aiflow_scheduler_event.store import Store, alive_tasks, storable
 from aiflow_scheduler_event.tasks import attempt_request
 from aiflow_scheduler_event.timers import Timers
 
@@ -81,11 +81,10 @@ log = logging.getLogger(__name__)
 # So many seconds the start waits for a log that does not answer; it is tried for ever after that.
 _LOG_WAIT = 2.0
 
+_JOIN = 3.0
+
 T = TypeVar("T")
 V = TypeVar("V", bound=Value)
-
-LONGEST_REASON = 4000
-"""Characters that are kept of what an executor says about the end of an attempt."""
 
 Check = Callable[[], object]
 
@@ -443,12 +442,6 @@ class EventScheduler(
             )
 
 
-def storable(reason: str) -> str:
-    """The reason in a form that every database can keep: valid Unicode, no NUL, not endless."""
-    text = reason.encode(errors="replace").decode().replace("\0", "\N{SYMBOL FOR NULL}")
-    return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]} [...]"
-
-
 class _Running:
     """The parts of a scheduler that is running, and how messages go between them."""
 
@@ -469,7 +462,8 @@ class _Running:
         """Run `part` in a thread of its own until the stack unwinds."""
         thread = threading.Thread(target=part.run, name=name, daemon=True)
         thread.start()
-        stack.callback(thread.join)
+        # A part that waits for a log or a database that is away must not hold up the end.
+        stack.callback(thread.join, _JOIN)
         stack.callback(part.close)
 
     def report(self, report: AttemptReport) -> None:

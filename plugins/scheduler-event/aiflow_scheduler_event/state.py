@@ -6,6 +6,7 @@ What is finished is only in the database.
 """
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -128,6 +129,16 @@ class Decision(Value, frozen=True):
     why: str
 
 
+class DeadLetter(Value, frozen=True):
+    """An event that somebody could not take in: the scheduler itself, or a user's condition."""
+
+    offset: int
+    consumer: str
+    error: str
+    create_time: datetime
+    tries: int = 1
+
+
 class Reply(Value, frozen=True):
     """The outcome of a command: `result` as plain data, or `error` as on the wire."""
 
@@ -216,6 +227,7 @@ class Changes:
     erased_executions: list[int] = field(default_factory=list)
     outbox: list[OutboxEntry] = field(default_factory=list)
     decisions: list[Decision] = field(default_factory=list)
+    dead_letters: list[DeadLetter] = field(default_factory=list)
     replies: list[Reply] = field(default_factory=list)
     told: list[Any] = field(default_factory=list)
 

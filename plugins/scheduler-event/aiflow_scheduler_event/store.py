@@ -4,7 +4,6 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from typing import Any, TypeVar
 
 import msgspec
@@ -29,6 +28,7 @@ from aiflow_scheduler_event.state import (
     Changes,
     ConditionState,
     Counters,
+    DeadLetter,
     Decision,
     Evaluation,
     LiveExecution,
@@ -156,15 +156,6 @@ class Store:
             _erase(connection, changes)
         self._known = msgspec.structs.replace(state.counters)
 
-    def bury(self, before: int, state: State, error: str, tries: int, now: datetime) -> None:
-        """Put the event after `before` among the dead letters and go past it."""
-        with reachable(self.uri), self.engine.begin() as connection:
-            self._advance(connection, before, state)
-            connection.execute(
-                insert(tables.dead_letter),
-                {"offset": state.offset, "error": error, "tries": tries, "create_time": now},
-            )
-
     def _advance(self, connection: Connection, before: int, state: State) -> None:
         result = connection.execute(
             self._statements.advance,
@@ -226,6 +217,9 @@ class Store:
         if changes.decisions:
             rows = [msgspec.structs.asdict(d) for d in changes.decisions]
             connection.execute(statements.insert_decision, rows)
+        if changes.dead_letters:
+            rows = [msgspec.structs.asdict(letter) for letter in changes.dead_letters]
+            connection.execute(statements.insert_dead_letter, rows)
         if changes.replies:
             answers = [
                 {"request_id": r.request_id, "offset": r.offset, "body": r} for r in changes.replies
@@ -288,13 +282,12 @@ class Store:
         )
         return self._list(Decision, query, None, 0)
 
-    def dead_letters(self) -> list[dict[str, Any]]:
-        """The events that could not be taken in: offset, error, tries, create_time."""
+    def dead_letters(self) -> list[DeadLetter]:
+        """The events that could not be taken in, in the order of the log."""
         with reachable(self.uri), self._reading() as connection:
-            rows = connection.execute(
-                select(tables.dead_letter).order_by(tables.dead_letter.c.offset)
-            )
-            return [dict(row._mapping) for row in rows]
+            table = tables.dead_letter
+            rows = connection.execute(select(table).order_by(table.c.offset, table.c.consumer))
+            return [_from_row(DeadLetter, row) for row in rows]
 
     def _reading(self) -> Any:
         return self.engine.connect().execution_options(read_only=True)
@@ -352,6 +345,7 @@ class _Statements:
         }
         self.insert_outbox = insert(tables.outbox)
         self.delete_outbox = delete(tables.outbox).where(tables.outbox.c.id == bindparam("key_id"))
+        self.insert_dead_letter = insert(tables.dead_letter)
         self.insert_decision = insert(tables.decision)
         self.insert_reply = insert(tables.reply)
         self.delete_replies = delete(tables.reply).where(
@@ -503,6 +497,16 @@ def _erase_workflow(connection: Connection, workflow_id: int) -> None:
 
 def _chunks(items: Sequence[int], size: int) -> Iterable[Sequence[int]]:
     return (items[start : start + size] for start in range(0, len(items), size))
+
+
+LONGEST_REASON = 4000
+"""Characters that are kept of what somebody else says about why something ended or failed."""
+
+
+def storable(reason: str) -> str:
+    """The reason in a form that every database can keep: valid Unicode, no NUL, not endless."""
+    text = reason.encode(errors="replace").decode().replace("\0", "\N{SYMBOL FOR NULL}")
+    return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]} [...]"
 
 
 def alive_tasks(state: State) -> list[tuple[Run, LiveTask]]:

@@ -250,6 +250,7 @@ reply = _table(
 dead_letter = _table(
     "dead_letter",
     Column("offset", BigInteger, primary_key=True, autoincrement=False),
+    Column("consumer", Exact(300), primary_key=True),
     Column("error", _Long, nullable=False),
     Column("tries", Integer, nullable=False),
     Column("create_time", Moment, nullable=False),

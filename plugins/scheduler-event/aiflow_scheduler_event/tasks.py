@@ -20,7 +20,7 @@ from aiflow_core.model.status import (
     TaskStatus,
     check_follows,
 )
-from aiflow_core.model.workflow import TaskDefinition
+from aiflow_core.model.workflow import MAX_SECONDS, TaskConfig, TaskDefinition
 from aiflow_scheduler_event.state import (
     Intent,
     LiveTask,
@@ -130,7 +130,7 @@ class Tasks(Step):
             and not run.execution.stopping
         )
         if may_retry:
-            delay = config.retry_delay * config.retry_backoff ** (live.try_number - 1)
+            delay = _retry_delay(config, live.try_number)
             self._change_task(
                 run,
                 replace(live, status=TaskStatus.RETRYING, intent=Intent.NONE, reason=reason),
@@ -199,6 +199,15 @@ class Tasks(Step):
         run.tasks[live.task_name] = live
         self._changes.put(live)
         self._touched[run.execution.id] = run
+
+
+def _retry_delay(config: TaskConfig, failed: int) -> float:
+    """Seconds between the end of the attempt with that number and the next one."""
+    delay = config.retry_delay
+    for _ in range(failed - 1):
+        # Step by step: the power itself may be larger than any number.
+        delay = min(delay * config.retry_backoff, MAX_SECONDS)
+    return delay
 
 
 def attempt_request(run: Run, live: LiveTask) -> AttemptRequest:

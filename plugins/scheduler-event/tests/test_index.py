@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiflow_core.clock import to_datetime
-from aiflow_core.model.event import key_matches
+from aiflow_core.model.event import Event, EventType, key_matches
 from aiflow_core.model.execution import WorkflowSnapshot
 from aiflow_core.model.status import TaskStatus
 from aiflow_core.model.workflow import WorkflowDefinition
@@ -16,7 +16,7 @@ KEYS = st.text("ab.*", max_size=4)
 
 
 def found(index: Index[str], key: str, namespace: str = "default") -> list[str]:
-    return list(index.matching(namespace, key))
+    return list(index.matching(Event(key, namespace=namespace)))
 
 
 class TestIndex:
@@ -34,6 +34,14 @@ class TestIndex:
         index.add("default", ["a", "a", "a*", "*"], "one")
 
         assert found(index, "a") == ["one"]
+
+    def test_a_pattern_hears_statuses_only_when_it_asks_for_them(self) -> None:
+        index: Index[str] = Index()
+        index.add("default", ["*"], "all")
+        index.add("default", ["task_status.*"], "statuses")
+        status = Event("task_status.w.t", namespace="default", type=EventType.TASK_STATUS)
+
+        assert list(index.matching(status)) == ["statuses"]
 
     def test_namespaces_are_apart(self) -> None:
         index: Index[str] = Index()

@@ -361,8 +361,8 @@ class TestHarm:
 
         await_status(scheduler, ("first", TaskStatus.RUNNING), ("later", TaskStatus.RUNNING))
         (letter,) = scheduler._store.dead_letters()
-        assert letter["offset"] == poison.offset
-        assert "UsageError" in letter["error"]
+        assert letter.offset == poison.offset
+        assert "UsageError" in letter.error
 
     def test_so_does_one_in_the_midst_of_a_batch(self, site: Site) -> None:
         upload(site.start())
@@ -379,18 +379,19 @@ class TestHarm:
         pass_time_until(site, lambda: len(scheduler._store.dead_letters()) == 4)
 
         bad = [e.offset for e in stored if e.key == "x"]
-        assert [letter["offset"] for letter in scheduler._store.dead_letters()] == bad
+        assert [letter.offset for letter in scheduler._store.dead_letters()] == bad
         await_status(scheduler, ("first", TaskStatus.RUNNING), ("later", TaskStatus.RUNNING))
 
-    def test_so_does_one_whose_effect_the_database_cannot_keep(self, site: Site) -> None:
+    def test_a_command_that_does_harm_is_answered(self, site: Site) -> None:
         scheduler = site.start()
-        config = TaskConfig(retries=1, retry_delay=1e18)
-        upload(scheduler, TaskDefinition(name="first", config=config))
+        poison = Event("command", "{}", type=EventType.COMMAND, id="poison")
 
-        site.end(FIRST, TaskStatus.FAILED)
-        pass_time_until(site, lambda: len(scheduler._store.dead_letters()) == 1)
+        site.events.append([poison])
+        pass_time_until(site, lambda: scheduler._store.reply("poison") is not None)
 
-        assert scheduler.start_workflow_execution("flow").id == 2
+        reply = scheduler._store.reply("poison")
+        assert reply is not None
+        assert reply.error is not None
 
     @pytest.mark.parametrize("reason", ["a\0b", "half \ud83e", "x" * 3_000_000], ids=ascii)
     def test_whatever_reason_an_executor_gives_is_kept(self, site: Site, reason: str) -> None:

@@ -21,7 +21,7 @@ from aiflow_core.model.execution import (
 from aiflow_core.model.status import TaskStatus, WorkflowStatus
 from aiflow_scheduler_event import tables
 from aiflow_scheduler_event.engine import Engine
-from aiflow_scheduler_event.state import Changes, OutboxEntry, Publish, Reply, State
+from aiflow_scheduler_event.state import Changes, DeadLetter, OutboxEntry, Publish, Reply, State
 from aiflow_scheduler_event.store import LostRaceError, Store, UnstorableError
 
 from .play import Play, seen, stories
@@ -156,7 +156,7 @@ class TestOneWriter:
         replay(one, play.log)
 
         with pytest.raises(LostRaceError):
-            other.bury(0, State(offset=1), "reason", 1, datetime(2024, 1, 1, tzinfo=UTC))
+            other.commit(0, State(offset=1), Changes(dead_letters=[a_letter()]), [])
 
         assert one.dead_letters() == []
 
@@ -202,16 +202,16 @@ class TestOneWriter:
         assert store.load()[0].offset == 0
 
 
+def a_letter() -> DeadLetter:
+    return DeadLetter(1, "scheduler", "KeyError: 'x' 🧡", datetime(2024, 5, 1, 12, tzinfo=UTC))
+
+
 class TestDeadLetters:
     def test_an_event_that_does_harm_is_passed_over_and_kept(self, store: Store) -> None:
-        moment = datetime(2024, 5, 1, 12, tzinfo=UTC)
-
-        store.bury(0, State(offset=1), "KeyError: 'x' 🧡", 1, moment)
+        store.commit(0, State(offset=1), Changes(dead_letters=[a_letter()]), [])
 
         assert store.load()[0].offset == 1
-        assert store.dead_letters() == [
-            {"offset": 1, "error": "KeyError: 'x' 🧡", "tries": 1, "create_time": moment}
-        ]
+        assert store.dead_letters() == [a_letter()]
 
 
 class TestOutbox:
