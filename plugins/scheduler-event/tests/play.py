@@ -46,6 +46,7 @@ from aiflow_scheduler_event.commands import (
 from aiflow_scheduler_event.engine import Engine
 from aiflow_scheduler_event.state import (
     Changes,
+    DeadLetter,
     Decision,
     Evaluate,
     Evaluation,
@@ -120,6 +121,7 @@ class Play:
         self.published: list[Event] = []
         self.outbox: list[OutboxEntry] = []
         self.decisions: list[Decision] = []
+        self.dead_letters: list[DeadLetter] = []
         self.replies: dict[str, Reply] = {}
         self.executions: dict[int, WorkflowExecution] = {}
         self.history: list[TaskExecution] = []
@@ -267,6 +269,7 @@ class Play:
                     self._latest[value.id] = value
         self.history += [t for t in changes.told if isinstance(t, TaskExecution)]
         self.decisions += changes.decisions
+        self.dead_letters += changes.dead_letters
         self.outbox += changes.outbox
         self.replies.update({reply.request_id: reply for reply in changes.replies})
         for entry in changes.outbox:

@@ -1145,11 +1145,17 @@ class TestCustomConditions:
 
     def test_one_that_fails_counts_as_not_met_and_says_why(self) -> None:
         play = actor(custom(STOP, "number"), on(START, "number"))
-        play.send("number")
+        sent = play.send("number")
 
         play.answer(False, error="ZeroDivisionError: division by zero")
 
         assert play.status("actor") is QUEUED
+        (letter,) = play.dead_letters
+        assert (letter.offset, letter.error) == (
+            sent.offset,
+            "ZeroDivisionError: division by zero",
+        )
+        assert letter.consumer == "evaluation 1: task actor, rule 1"
         (why,) = play.why("actor", "NOT MET")
         assert "ZeroDivisionError" in why
 

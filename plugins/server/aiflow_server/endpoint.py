@@ -74,7 +74,7 @@ class RpcEndpoint(Endpoint):
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 return ConflictError(
-                    f"The port {self._port} is in use.",
+                    f"Port {self._port} of {self._host} is in use.",
                     next_step="Stop what listens there, or set another rpc_port.",
                 )
             reason = error.strerror or str(error)
