@@ -48,6 +48,7 @@ class LocalExecutor(Executor):
             to be adopted; `stop` stops them.
         idle_children: how many processes each zygote keeps ready.
         warm_zygotes: how many zygotes are kept; there is one per bundle and per operator.
+        start_timeout: seconds that importing a workflow file may take; longer is a failure.
         keep_results: days after which the run directories of finished attempts are removed.
     """
 
@@ -59,6 +60,7 @@ class LocalExecutor(Executor):
         orphans: str = "keep",
         idle_children: int = 2,
         warm_zygotes: int = 8,
+        start_timeout: float = 300.0,
         keep_results: float = 7.0,
     ) -> None:
         if parallelism < 1 or idle_children < 0 or warm_zygotes < 1:
@@ -66,8 +68,11 @@ class LocalExecutor(Executor):
                 "The local executor's parallelism and warm_zygotes are at least 1, idle_children "
                 "at least 0."
             )
-        if stop_grace < 0 or keep_results < 0:
-            raise ConfigError("The local executor's stop_grace and keep_results are at least 0.")
+        if stop_grace < 0 or keep_results < 0 or start_timeout <= 0:
+            raise ConfigError(
+                "The local executor's stop_grace and keep_results are at least 0, start_timeout "
+                "is more than 0."
+            )
         if orphans not in ("keep", "stop"):
             raise ConfigError(f"The local executor's orphans is 'keep' or 'stop', not {orphans!r}.")
         self._parallelism = parallelism
@@ -76,6 +81,7 @@ class LocalExecutor(Executor):
         self._orphans = orphans
         self._idle_children = idle_children
         self._warm_zygotes = warm_zygotes
+        self._start_timeout = start_timeout
         self._keep_results = keep_results
         self._attempts: dict[AttemptKey, _Attempt] = {}
         self._fetching: dict[str, asyncio.Task[Path]] = {}
@@ -93,9 +99,15 @@ class LocalExecutor(Executor):
         self._slots = Slots(self._parallelism)
         self._zygotes = Zygotes(
             [self._python, "-P", "-m", "aiflow_executor_local.zygote"],
-            [str(self._idle_children), self._orphans, str(self._stop_grace)],
+            [
+                str(self._idle_children),
+                self._orphans,
+                str(self._stop_grace),
+                str(self._start_timeout),
+            ],
             log_file=deployment.log_dir.absolute() / "executor-local.log",
             keep=self._warm_zygotes,
+            start_timeout=self._start_timeout,
         )
         self._home.mkdir(parents=True, exist_ok=True)
         ready = threading.Event()

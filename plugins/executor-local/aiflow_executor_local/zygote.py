@@ -1,9 +1,9 @@
 """A zygote: a small process that has imported what its tasks need and forks a child for each.
 
-Run as `python -m aiflow_executor_local.zygote <socket> <idle children> <orphans> <grace>`. It
-detaches itself from the executor at once, so that ending the executor's process tree ends no task.
-It has one thread, because it forks, and it keeps some children ready, because forking takes longer
-than sending a message.
+Run as `python -m aiflow_executor_local.zygote`, with the number of its socket and the settings that
+`main` reads. It detaches itself from the executor at once, so that ending the executor's process
+tree ends no task. It has one thread, because it forks, and it keeps some children ready, because
+forking takes longer than sending a message.
 """
 
 import contextlib
@@ -29,6 +29,7 @@ from aiflow_executor_local.messages import DONE, RUNNING, TAKEN, Job, Notice, Re
 from aiflow_executor_local.run_directory import RunDirectory
 
 _PATIENCE = 0.5
+_MARGIN = 1.0
 _REFILL_AFTER = 0.01
 
 log = logging.getLogger(__name__)
@@ -37,14 +38,14 @@ log = logging.getLogger(__name__)
 def main() -> None:
     _detach()
     logging.basicConfig(format="[%(asctime)s - %(process)d - %(levelname)s: %(message)s]")
-    _, executor, idle, orphans, grace = sys.argv
+    _, executor, idle, orphans, grace, start_timeout = sys.argv
     zygote = Zygote(
         socket.socket(fileno=int(executor)),
         idle_children=int(idle),
         stop_orphans=orphans == "stop",
         stop_grace=float(grace),
     )
-    if zygote.warm_up():
+    if zygote.warm_up(float(start_timeout)):
         zygote.serve()
 
 
@@ -100,12 +101,14 @@ class Zygote:
         wakeup.setblocking(False)
         self._wakeup_writer = wakeup
 
-    def warm_up(self) -> bool:
+    def warm_up(self, timeout: float) -> bool:
         """Import what the executor names, and say how it went."""
         first = self._read_line()
         if first is None:
             return False
         warmup = decode(first, Warmup)
+        # The executor has given up by then, and nobody else would end an import that hangs.
+        signal.setitimer(signal.ITIMER_REAL, timeout + _MARGIN)
         problem = ""
         try:
             if warmup.operator:
@@ -121,6 +124,7 @@ class Zygote:
             problem = runner.describe(error)
         with contextlib.suppress(UsageError):
             decode(b"{}", Job)  # the decoder learns the type, which each child would do anew
+        signal.setitimer(signal.ITIMER_REAL, 0)
         # What was imported stays for good: do not let the collector touch, and so copy, its pages.
         gc.collect()
         gc.freeze()

@@ -92,12 +92,20 @@ class Zygote:
 class Zygotes:
     """One warm zygote per warm-up, the least recently used dropped, and a cold one in reserve."""
 
-    def __init__(self, command: list[str], arguments: list[str], log_file: Path, keep: int) -> None:
+    def __init__(
+        self,
+        command: list[str],
+        arguments: list[str],
+        log_file: Path,
+        keep: int,
+        start_timeout: float,
+    ) -> None:
         """`command` starts the program; `arguments` follow the number of its socket."""
         self._command = command
         self._arguments = arguments
         self._log_file = log_file
         self._keep = keep
+        self._start_timeout = start_timeout
         self._warm: dict[Warmup, asyncio.Task[Zygote]] = {}
         self._spare: asyncio.Task[Zygote] | None = None
 
@@ -151,7 +159,14 @@ class Zygotes:
     async def _start(self, warmup: Warmup) -> Zygote:
         zygote = await self._take_spare()
         try:
-            await zygote.warm_up(warmup)
+            async with asyncio.timeout(self._start_timeout):
+                await zygote.warm_up(warmup)
+        except TimeoutError as error:
+            zygote.close()
+            raise UnavailableError(
+                f"Importing what the task needs took longer than {self._start_timeout:g} s.",
+                next_step="Do not wait or work at the top level of a workflow file.",
+            ) from error
         except BaseException:
             zygote.close()
             raise

@@ -206,6 +206,18 @@ class TestLocalExecutor(ExecutorContract):
 
             assert "/no/such/python does not start: No such file" in stage.final(request).reason
 
+    def test_a_file_whose_import_hangs_fails_the_tasks_and_ends(self, stage: Stage) -> None:
+        hangs = stage.make_bundle("import threading\nthreading.Event().wait()")
+        request = stage.request("quick", bundle=hangs)
+        with other_executor(stage, LocalExecutor(start_timeout=1.5)) as executor:
+            executor.submit(request)
+
+            assert "took longer than 1.5 s" in stage.final(request).reason
+
+        stage.leave()
+        wait_until(lambda: not zygotes(), "no zygote is left")
+        stage.restart()
+
     def test_an_interpreter_without_aiflow_fails_the_tasks(self, stage: Stage) -> None:
         request = stage.request("quick")
         with other_executor(stage, LocalExecutor(python="/bin/false")) as executor:
