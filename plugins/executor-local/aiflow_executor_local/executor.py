@@ -17,6 +17,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from aiflow_core.bundle import fetch, snapshot_directory
 from aiflow_core.deployment import Deployment
 from aiflow_core.errors import AIFlowError, ConfigError, UnavailableError
 from aiflow_core.model.execution import AttemptKey, AttemptReport, AttemptRequest, BundleRef
@@ -27,7 +28,6 @@ from aiflow_executor_local import groups
 from aiflow_executor_local.messages import Job, Warmup, needs_bundle
 from aiflow_executor_local.run_directory import RunDirectory
 from aiflow_executor_local.slots import Slots
-from aiflow_executor_local.workspace import fetch, snapshot
 from aiflow_executor_local.zygotes import Zygotes
 
 VANISHED = "vanished without a result (was the machine restarted?)"
@@ -233,7 +233,7 @@ class LocalExecutor(Executor):
         return await self._watch(attempt)
 
     async def _snapshot(self, bundle: BundleRef) -> Path:
-        target = snapshot(self._home, bundle)
+        target = snapshot_directory(self._home, bundle)
         if target.is_dir():
             return target
         task = self._fetching.get(bundle.sha256)

@@ -18,6 +18,7 @@ from types import FrameType
 from typing import NoReturn
 
 from aiflow_core.bundle import find_workflow, load_bundle
+from aiflow_core.deployment import log_file
 from aiflow_core.errors import AIFlowError, DefinitionError
 from aiflow_core.model.execution import AttemptKey, AttemptReport, AttemptRequest, RunningTask
 from aiflow_core.model.serialization import decode
@@ -27,7 +28,7 @@ from aiflow_core.specs.operator import AttemptStopped, Operator, TaskContext
 from aiflow_executor_local import groups
 from aiflow_executor_local.messages import DONE, RUNNING, TAKEN, Job, needs_bundle
 from aiflow_executor_local.run_directory import RunDirectory
-from aiflow_executor_local.workspace import log_file, working_copy
+from aiflow_executor_local.workspace import working_copy
 
 LOG_FORMAT = "[%(asctime)s - %(filename)s:%(lineno)d [%(threadName)s] - %(levelname)s: %(message)s]"
 _REASON_LENGTH = 2000
@@ -126,7 +127,7 @@ def _attempt(job: Job, run: RunDirectory) -> AttemptReport:
 
 def _outcome(job: Job, run: RunDirectory) -> tuple[TaskStatus, str]:
     request = job.request
-    _open_log(log_file(job.log_dir, request.workflow_name, request.key))
+    _open_log(log_file(Path(job.log_dir), request.workflow_name, request.key))
     signal.signal(signal.SIGTERM, _interrupt)
     os.environ.update(
         RunningTask(

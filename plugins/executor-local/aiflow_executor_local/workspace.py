@@ -1,45 +1,10 @@
-"""Where attempts find their files: unpacked bundles, working copies, logs."""
+"""The working copies in which the tasks of an execution find and leave their files."""
 
 import fcntl
-import os
 import shutil
-import uuid
 from pathlib import Path
 
-from aiflow_core.errors import UnavailableError
-from aiflow_core.model.execution import AttemptKey, BundleRef
 from aiflow_core.model.workflow import check_name
-from aiflow_core.specs.blob_manager import BlobManager
-
-
-def snapshot(home: Path, bundle: BundleRef) -> Path:
-    """Directory of the unpacked bundle; it may not be there yet."""
-    check_name("bundle", bundle.sha256)
-    return home / "snapshots" / bundle.sha256
-
-
-def fetch(home: Path, bundle: BundleRef, blobs: BlobManager) -> Path:
-    """The directory of the unpacked bundle, fetched and verified when it is not there."""
-    target = snapshot(home, bundle)
-    if target.is_dir():
-        return target
-    import hashlib
-
-    from aiflow_core.bundle import extract
-
-    download = home / "snapshots" / f".{uuid.uuid4().hex}"
-    try:
-        archive = blobs.download(bundle.uri, download)
-        with archive.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        if sha256 != bundle.sha256:
-            raise UnavailableError(
-                f"The bundle {bundle.uri} is not the one that was uploaded.",
-                next_step="Upload the workflow again.",
-            )
-        return extract(archive, target)
-    finally:
-        shutil.rmtree(download, ignore_errors=True)
 
 
 def working_copy(
@@ -61,18 +26,3 @@ def working_copy(
             shutil.copytree(source, draft)
             draft.rename(target)
     return target
-
-
-def log_file(log_dir: str | os.PathLike[str], workflow_name: str, key: AttemptKey) -> Path:
-    """`<log_dir>/<workflow>/<execution>/<task>/<sequence number>[.<try number>].log`; the first
-    try goes without number."""
-    check_name("workflow", workflow_name)
-    check_name("task", key.task_name)
-    attempt = f".{int(key.try_number)}" if key.try_number > 1 else ""
-    return (
-        Path(log_dir)
-        / workflow_name
-        / str(int(key.workflow_execution_id))
-        / key.task_name
-        / f"{int(key.sequence_number)}{attempt}.log"
-    )

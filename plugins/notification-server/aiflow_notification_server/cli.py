@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aiflow_core.cli.output import Program, confirm, output_option, show, yes_option
+from aiflow_core.cli.settings import add_show_commands, write_new
 
 if TYPE_CHECKING:
     from aiflow_core.daemon import Daemon
@@ -374,40 +375,10 @@ def init_config() -> None:
 
     path = settings_file()
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(FILE)
-    except FileExistsError:
-        click.echo(f"The notification server config exists already: {path}", err=True)
-    else:
+    if write_new(path, FILE):
         click.echo(f"Notification server config generated at {path}")
-
-
-@config.command("get-value")
-@click.argument("option")
-def get_value(option: str) -> None:
-    """Shows the value of an option of the configuration, as it is in effect."""
-    from aiflow_core.errors import NotFoundError, did_you_mean
-
-    values = _in_effect()
-    if option not in values:
-        raise NotFoundError("option", option, next_step=did_you_mean(option, list(values)))
-    click.echo(_yaml(values[option]))
-
-
-@config.command("list")
-@click.option(
-    "--color",
-    type=click.Choice(["auto", "on", "off"]),
-    default="auto",
-    show_default=True,
-    help="Show the names of the options in color.",
-)
-def list_options(color: str) -> None:
-    """Shows all options of the configuration, as they are in effect."""
-    wanted = {"auto": None, "on": True, "off": False}[color]
-    for option, value in _in_effect().items():
-        click.echo(f"{click.style(option, fg='cyan')}: {_yaml(value)}", color=wanted)
+    else:
+        click.echo(f"The notification server config exists already: {path}", err=True)
 
 
 def _in_effect() -> dict[str, Any]:
@@ -418,12 +389,7 @@ def _in_effect() -> dict[str, Any]:
     return values
 
 
-def _yaml(value: Any) -> str:
-    """A scalar as it would stand in the file."""
-    import yaml
-
-    text: str = yaml.safe_dump(value, allow_unicode=True, width=sys.maxsize)
-    return text.removesuffix("...\n").strip()
+add_show_commands(config, _in_effect)
 
 
 # --- the rest ----------------------------------------------------------------------------------
