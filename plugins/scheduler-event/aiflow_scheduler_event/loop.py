@@ -1,7 +1,7 @@
 """The loop: events in, one transaction per batch, messages out.
 
 Every batch is what has come since the last one: under load one commit carries many events. After
-the commit the outbox is relayed; its entries are struck off with the next commit, so a crash
+the commit the outbox is relayed; what is kept of it is struck off with a later commit, so a crash
 repeats a message rather than losing it, and everybody who receives one knows it by its key.
 """
 
@@ -20,8 +20,7 @@ from aiflow_scheduler_event.engine import Engine
 from aiflow_scheduler_event.state import (
     Changes,
     DeadLetter,
-    Message,
-    Publish,
+    OutboxEntry,
     Reply,
     State,
     Timer,
@@ -87,7 +86,7 @@ class Loop:
 
     Args:
         deliver: is given each message of the outbox after the commit, in order, with a function to
-            call when it has arrived.
+            call when one that is kept has arrived.
         resume: is given the state when it has been loaded, before the first event, to take up again
             what was under way.
     """
@@ -98,7 +97,7 @@ class Loop:
         events: EventStore,
         timers: Timers,
         deployment: Deployment,
-        deliver: Callable[[Message, str, Callable[[], None]], None],
+        deliver: Callable[[OutboxEntry, Callable[[], None]], None],
         resume: Callable[[State], None],
     ) -> None:
         self.inbox = Inbox()
@@ -168,11 +167,9 @@ class Loop:
         self._timers.replace_all(state.timers.values())
         self._resume(state)
         with self._delivered_lock:
-            self._delivered = [e.id for e in waiting if not isinstance(e.message, Publish)]
+            self._delivered.clear()
         for entry in waiting:
-            # All other messages follow from the state, and have been sent again by `resume`.
-            if isinstance(entry.message, Publish):
-                self._send(entry.message, entry.id)
+            self._send(entry)
         with self._events.subscribe(state.offset) as subscription:
             reader = threading.Thread(
                 target=self._read, args=(subscription,), name="scheduler-subscription", daemon=True
@@ -262,18 +259,18 @@ class Loop:
             if cls is Timer
         )
         for entry in changes.outbox:
-            self._send(entry.message, entry.id)
+            self._send(entry)
         for reply in changes.replies:
             if waiter := self._answers.get(reply.request_id):
                 waiter.set_result(reply)
         self._tell(changes)
 
-    def _send(self, message: Message, entry_id: str) -> None:
+    def _send(self, entry: OutboxEntry) -> None:
         def arrived() -> None:
             with self._delivered_lock:
-                self._delivered.append(entry_id)
+                self._delivered.append(entry.id)
 
-        self._deliver(message, entry_id, arrived)
+        self._deliver(entry, arrived)
 
     def _tell(self, changes: Changes) -> None:
         hooks = self._deployment.hooks

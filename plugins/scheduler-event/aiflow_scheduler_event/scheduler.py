@@ -70,7 +70,7 @@ from aiflow_scheduler_event.commands import (
 from aiflow_scheduler_event.conditions import ConditionHosts
 from aiflow_scheduler_event.loop import Loop
 from aiflow_scheduler_event.reporter import Reporter
-from aiflow_scheduler_event.state import Evaluate, Message, Publish, Reply, State, Stop, Submit
+from aiflow_scheduler_event.state import Evaluate, OutboxEntry, Publish, Reply, State, Stop, Submit
 from aiflow_scheduler_event.step import Report
 from aiflow_scheduler_event.store import Store, alive_tasks, storable
 from aiflow_scheduler_event.tasks import attempt_request
@@ -497,20 +497,17 @@ class _Running:
     def _appended(self, events: list[Event]) -> None:
         self.loop.inbox.offer(events)
 
-    def _deliver(self, message: Message, entry_id: str, arrived: Callable[[], None]) -> None:
-        match message:
+    def _deliver(self, entry: OutboxEntry, arrived: Callable[[], None]) -> None:
+        match entry.message:
             case Submit(request):
                 self._requests[request.key] = request
                 self._executor.submit(request)
-                arrived()
             case Stop(key):
                 self._executor.stop(key)
-                arrived()
             case Evaluate(evaluation):
                 self.hosts.evaluate(evaluation, self.loop.state)
-                arrived()
             case Publish(event):
-                self.reporter.append(msgspec.structs.replace(event, id=entry_id), arrived)
+                self.reporter.append(msgspec.structs.replace(event, id=entry.id), arrived)
 
     def _resume(self, state: State) -> None:
         """Take up again what was under way: everything here may be a repetition."""

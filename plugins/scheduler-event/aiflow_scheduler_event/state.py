@@ -185,6 +185,13 @@ class OutboxEntry(Value, frozen=True):
     offset: int
     message: Message
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether it is stored until it is delivered. What goes to executors and condition hosts
+        need not be: which attempts wait, run or stop, and which conditions are to be evaluated,
+        stands in the state, and is told again after a restart."""
+        return isinstance(self.message, Publish)
+
 
 # What is stored: by this class, under this key.
 Stored = (

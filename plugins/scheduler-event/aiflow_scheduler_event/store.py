@@ -208,10 +208,11 @@ class Store:
         statements = self._statements
         if sent:
             connection.execute(statements.delete_outbox, [{"key_id": i} for i in sent])
-        if changes.outbox:
+        kept = [entry for entry in changes.outbox if entry.is_kept]
+        if kept:
             rows = [
                 {"id": e.id, "offset": e.offset, "position": n, "message": e.message}
-                for n, e in enumerate(changes.outbox)
+                for n, e in enumerate(kept)
             ]
             connection.execute(statements.insert_outbox, rows)
         if changes.decisions:
