@@ -8,7 +8,7 @@ Nothing else chooses plugins. There are three ways to run:
 """
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -41,6 +41,9 @@ class KeepsTables(Protocol):
 
     def check(self, init_command: str) -> None:
         """Raise `ConfigError` naming `init_command` unless the tables are up to date."""
+
+    def close(self) -> None:
+        """Close the database."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,12 +96,14 @@ class App:
         scheduler: Scheduler = _made("scheduler", self.project.scheduler or self._scheduler())
         return scheduler
 
-    def tables(self) -> KeepsTables:
+    @contextmanager
+    def tables(self) -> Iterator[KeepsTables]:
         """The tables of the server's scheduler; `UsageError` when it keeps none of its own."""
         scheduler = self.scheduler()
         if not isinstance(scheduler, KeepsTables):
             raise UsageError(f"The scheduler {type(scheduler).__name__} keeps no tables.")
-        return scheduler
+        with closing(scheduler):
+            yield scheduler
 
     def daemon(self) -> Daemon:
         """The AIFlow server as a process."""

@@ -98,7 +98,8 @@ class TestServing:
             "event_store: {type: notification-server,"
             " config: {server_uri: '127.0.0.1:1', timeout: 0.2}}",
         )
-        app.tables().initialize()
+        with app.tables() as tables:
+            tables.initialize()
 
         with ExitStack() as stack:
             address = app.serve(stack)
@@ -114,7 +115,8 @@ class TestServing:
             "event_store: {type: sql, config: {uri: 'sqlite:///${AIFLOW_HOME}/events.db'}}\n"
             "blob: {type: local, config: {root_directory: '${AIFLOW_HOME}/elsewhere'}}\n",
         )
-        app.tables().initialize()
+        with app.tables() as tables:
+            tables.initialize()
         events = make("aiflow.event_store", "sql", {"uri": f"sqlite:///{home}/events.db"})
         events.initialize()
         events.close()
@@ -144,5 +146,5 @@ class TestServing:
 def test_a_scheduler_without_tables_is_said_to_have_none(home: Path) -> None:
     app = project(home, "scheduler: {type: remote}")
 
-    with pytest.raises(UsageError, match="keeps no tables"):
-        app.tables()
+    with pytest.raises(UsageError, match="keeps no tables"), app.tables():
+        pytest.fail("there are tables")

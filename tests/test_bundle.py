@@ -21,6 +21,7 @@ workflow = Workflow("one")
 
 @pytest.fixture(autouse=True)
 def _modules_as_before() -> Iterator[None]:
+    sys.modules.pop("flow", None)  # other tests have workflow files of this name, too
     before, path = set(sys.modules), list(sys.path)
     yield
     for name in set(sys.modules) - before:

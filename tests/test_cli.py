@@ -97,7 +97,8 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv(
             "AIFLOW__SERVER__NOTIFICATION_SERVER_URI", notification.start(stack, events, None)
         )
-        App.configured().tables().initialize()
+        with App.configured().tables() as tables:
+            tables.initialize()
         patch.setenv("AIFLOW__CLIENT__SERVER_ADDRESS", App.configured().serve(stack))
         yield home
 

@@ -19,7 +19,8 @@ def init() -> None:
     """Makes the tables of the metadata database."""
     app = App.configured()
     app.home.mkdir(parents=True, exist_ok=True)
-    app.tables().initialize()
+    with app.tables() as tables:
+        tables.initialize()
     click.echo("The database is ready.")
 
 
@@ -29,7 +30,8 @@ def init() -> None:
 )
 def upgrade(version: str) -> None:
     """Brings the tables of the metadata database up to date."""
-    _stopped().tables().initialize()
+    with _stopped().tables() as tables:
+        tables.initialize()
     click.echo("The database is up to date.")
 
 
@@ -44,7 +46,8 @@ def downgrade(version: str, yes: bool) -> None:
     """Takes the tables of the metadata database back to an earlier version."""
     app = _stopped()
     confirm(f"Go back to {version}, and drop what did not exist then?", yes)
-    app.tables().downgrade(version)
+    with app.tables() as tables:
+        tables.downgrade(version)
     click.echo(f"The database is at version {version}.")
 
 
@@ -57,9 +60,9 @@ def reset(yes: bool) -> None:
         click.confirm(
             "This will drop existing tables if they exist. Proceed?", abort=True, err=True
         )
-    tables = app.tables()
-    tables.downgrade("base")
-    tables.initialize()
+    with app.tables() as tables:
+        tables.downgrade("base")
+        tables.initialize()
     # Executions to come have the ids of those that were forgotten, and must not find their traces.
     for directory in ("run", "working_dir"):
         shutil.rmtree(app.home / directory, ignore_errors=True)

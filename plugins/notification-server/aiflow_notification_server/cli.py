@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -297,7 +297,8 @@ def init() -> None:
     from aiflow_notification_server.settings import home
 
     home().mkdir(parents=True, exist_ok=True)
-    _store().initialize()
+    with closing(_store()) as store:
+        store.initialize()
     click.echo("The database is ready.")
 
 
@@ -307,7 +308,8 @@ def init() -> None:
 )
 def upgrade(version: str) -> None:
     """Brings the tables of the events up to date."""
-    _stopped_store().initialize()
+    with closing(_stopped_store()) as store:
+        store.initialize()
     click.echo("The database is up to date.")
 
 
@@ -320,9 +322,9 @@ def upgrade(version: str) -> None:
 @yes_option
 def downgrade(version: str, yes: bool) -> None:
     """Takes the tables of the events back to an earlier version."""
-    store = _stopped_store()
-    confirm(f"Go back to {version}, and drop what did not exist then?", yes)
-    store.downgrade(version)
+    with closing(_stopped_store()) as store:
+        confirm(f"Go back to {version}, and drop what did not exist then?", yes)
+        store.downgrade(version)
     click.echo(f"The database is at version {version}.")
 
 
@@ -330,13 +332,13 @@ def downgrade(version: str, yes: bool) -> None:
 @yes_option
 def reset(yes: bool) -> None:
     """Deletes all events and makes the tables anew."""
-    store = _stopped_store()
-    if not yes:
-        click.confirm(
-            "This will drop existing tables if they exist. Proceed?", abort=True, err=True
-        )
-    store.downgrade("base")
-    store.initialize()
+    with closing(_stopped_store()) as store:
+        if not yes:
+            click.confirm(
+                "This will drop existing tables if they exist. Proceed?", abort=True, err=True
+            )
+        store.downgrade("base")
+        store.initialize()
     click.echo("The database is empty.")
 
 

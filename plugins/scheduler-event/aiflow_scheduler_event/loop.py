@@ -108,7 +108,8 @@ class Loop:
         self._deliver = deliver
         self._resume = resume
         self._closed = threading.Event()
-        self._answers: dict[str, Future[Reply]] = {}
+        self._answers: dict[str, list[Future[Reply]]] = {}
+        self._answers_lock = threading.Lock()
         self._delivered: list[str] = []
         self._delivered_lock = threading.Lock()
         self._engine: Engine | None = None
@@ -126,11 +127,18 @@ class Loop:
 
     def expect(self, request_id: str) -> "Future[Reply]":
         """The answer to a command that is about to be appended. To be followed by `forget`."""
-        return self._answers.setdefault(request_id, Future())
+        waiter: Future[Reply] = Future()
+        with self._answers_lock:
+            self._answers.setdefault(request_id, []).append(waiter)
+        return waiter
 
-    def forget(self, request_id: str) -> None:
-        """Nobody waits for this answer any more."""
-        self._answers.pop(request_id, None)
+    def forget(self, request_id: str, waiter: "Future[Reply]") -> None:
+        """This one waits no more; others may wait for the same answer."""
+        with self._answers_lock:
+            waiters = self._answers[request_id]
+            waiters.remove(waiter)
+            if not waiters:
+                del self._answers[request_id]
 
     def close(self) -> None:
         """End `run`."""
@@ -261,7 +269,9 @@ class Loop:
         for entry in changes.outbox:
             self._send(entry)
         for reply in changes.replies:
-            if waiter := self._answers.get(reply.request_id):
+            with self._answers_lock:
+                waiters = list(self._answers.get(reply.request_id, ()))
+            for waiter in waiters:
                 waiter.set_result(reply)
         self._tell(changes)
 

@@ -214,7 +214,7 @@ class EventScheduler(
                 next_step="It will be carried out; look at the result with the list commands.",
             ) from error
         finally:
-            running.loop.forget(request_id)
+            running.loop.forget(request_id, waiter)
         if reply.error is not None:
             raise AIFlowError.from_wire(reply.error)
         return reply
