@@ -78,7 +78,9 @@ def test_tutorial(two_servers: TwoServers, tmp_path: Path) -> None:
     """3.1: a first model is trained, validated, deployed, and predicted with; then a stop.
 
     Shortened: the 30 s between two batches of data and the 5 s between two looks for a model. The
-    data are scikit-learn's digits in files of the manual's names and keys.
+    data are scikit-learn's digits in files of the manual's names and keys. The directories for the
+    models are uploaded with them: as printed, two tasks look whether they are there and make them,
+    at the same moment, and now and then one of them fails because the other was faster.
     """
     file = printed(
         tmp_path,
@@ -95,7 +97,11 @@ def test_tutorial(two_servers: TwoServers, tmp_path: Path) -> None:
             y_train=labels[number::3],
         )
 
-    said = two_servers.run(f"aiflow workflow upload {file} --files {tmp_path / 'dataset'}")
+    for directory in ("trained_models", "validated_models", "deployed_models"):
+        (tmp_path / "tmp" / directory).mkdir(parents=True)
+
+    files = f"{tmp_path / 'dataset'},{tmp_path / 'tmp'}"
+    said = two_servers.run(f"aiflow workflow upload {file} --files {files}")
     assert "Workflow: default.online_machine_learning, submitted." in said
     execution = two_servers.start("online_machine_learning")
 
