@@ -3,7 +3,7 @@
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,13 @@ import msgspec
 
 from aiflow_core.app import App
 from aiflow_core.bundle import publish
-from aiflow_core.errors import ExecutionFailedError, NotFoundError, WaitTimeoutError, did_you_mean
+from aiflow_core.errors import (
+    ConflictError,
+    ExecutionFailedError,
+    NotFoundError,
+    WaitTimeoutError,
+    did_you_mean,
+)
 from aiflow_core.hookspecs import hook
 from aiflow_core.model.event import Event, EventFilter, EventType, key_matches
 from aiflow_core.model.execution import TaskExecution, WorkflowExecution
@@ -196,7 +202,8 @@ class Session:
         scheduler = self._embedded.scheduler
         self._cut_short = {execution.id for execution in running}
         for execution_id in self._cut_short:
-            scheduler.stop_workflow_execution(execution_id)
+            with suppress(ConflictError):  # it has ended by itself meanwhile
+                scheduler.stop_workflow_execution(execution_id)
         deadline = self._clock.monotonic() + _STOP_WAIT
         while self._running() and self._clock.monotonic() < deadline:
             for change in self.changes(0.1):
