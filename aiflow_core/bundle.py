@@ -52,7 +52,7 @@ def load_workflows(path: str | Path, root: str | Path | None = None) -> list[Wor
     import what lies beside it. `DefinitionError`, naming file and line, when the file cannot be
     executed, when it holds no workflow, or two of one name in one namespace.
     """
-    path = Path(path).absolute()
+    path = _existing(Path(path)).absolute()
     root = Path(root).absolute() if root is not None else path.parent
     module = _execute(path, root)
     workflows = list({id(v): v for v in vars(module).values() if isinstance(v, Workflow)}.values())
@@ -149,8 +149,14 @@ def _definition_error(path: Path, root: Path, error: BaseException) -> Definitio
         f"{where}: {said.rstrip('.')}.",
         next_step="Install what is missing where the file is loaded, or add it with --files."
         if isinstance(error, ModuleNotFoundError)
-        else "",
+        else "Correct the file and try again.",
     )
+
+
+def _existing(workflow_file: Path) -> Path:
+    if not workflow_file.is_file():
+        raise UsageError(f"There is no workflow file {workflow_file}.", next_step="Check the path.")
+    return workflow_file
 
 
 def _where(path: Path, root: Path, error: BaseException) -> str:
@@ -185,9 +191,7 @@ def pack(
     archive, byte by byte. Returns the archive and its reference, whose `uri` is still empty.
     `UsageError` when something is missing, is no file or directory, or when names collide.
     """
-    workflow_file = Path(workflow_file)
-    if not workflow_file.is_file():
-        raise UsageError(f"There is no workflow file {workflow_file}.", next_step="Check the path.")
+    workflow_file = _existing(Path(workflow_file))
     entries: dict[str, Path] = {}
     for source in (workflow_file, *map(Path, files)):
         for name, file in _entries(source):

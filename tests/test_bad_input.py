@@ -87,7 +87,7 @@ from aiflow_operator_bash.operator import BashOperator
 WRONG_FILES = {
     "syntax error": (
         "with Workflow(name='w') as w\n    pass\n",
-        "workflow.py:4: SyntaxError: expected ':'.",
+        "workflow.py:4: SyntaxError: expected ':'. Correct the file and try again.",
     ),
     "no workflow": (
         "x = 1\n",
@@ -101,7 +101,7 @@ WRONG_FILES = {
     ),
     "its own exception": (
         "1 / 0\n",
-        "workflow.py:4: ZeroDivisionError: division by zero.",
+        "workflow.py:4: ZeroDivisionError: division by zero. Correct the file and try again.",
     ),
     "no task": (
         "with Workflow(name='w') as w:\n    pass\n",

@@ -118,7 +118,7 @@ class TestLoading:
             load_workflows(flow)
 
     def test_a_file_that_is_missing_is_said_to_be(self, tmp_path: Path) -> None:
-        with pytest.raises(DefinitionError, match="cannot be read: No such file"):
+        with pytest.raises(UsageError, match=r"There is no workflow file .*Check the path"):
             load_workflows(tmp_path / "missing.py")
 
     def test_two_names_may_be_alike_in_two_namespaces(self, flow: Path) -> None:
