@@ -139,7 +139,7 @@ WRONG_FILES = {
     "missing parameter": (
         "with Workflow(name='w') as w:\n    BashOperator(name='a')\n",
         "workflow.py:5: TypeError: BashOperator.__init__() missing 1 required positional argument: "
-        "'bash_command'.",
+        "'bash_command'. Correct the file and try again.",
     ),
     "bad time expression": (
         "with Workflow(name='w') as w:\n"
