@@ -94,17 +94,20 @@ class Connection:
         """
         deadline = self._clock.monotonic() + self._timeout
         backoff = Backoff()
+        problem: UnavailableError | None = None
         while True:
             remaining = max(0.0, deadline - self._clock.monotonic())
             try:
                 patience = min(remaining, self._timeout / len(self._uris))
                 answer = self._try(method, request, patience, read)
-            except UnavailableError:
+            except UnavailableError as error:
+                # The last try is cut off by the deadline, which says less than an answer before it.
+                problem = error if problem is None or not _was_cut_off(error) else problem
                 pause = backoff.next()
                 if self._clock.monotonic() + pause >= deadline:
-                    raise
+                    raise problem from problem.__cause__
                 if self._clock.wait(self._closed, pause):
-                    raise
+                    raise problem from problem.__cause__
             else:
                 self.answered()
                 return answer
@@ -160,3 +163,8 @@ class Connection:
         return UnavailableError(
             f"The connection to the notification server at {','.join(self._uris)} is closed."
         )
+
+
+def _was_cut_off(error: UnavailableError) -> bool:
+    cause = error.__cause__
+    return isinstance(cause, grpc.Call) and cause.code() is grpc.StatusCode.DEADLINE_EXCEEDED
