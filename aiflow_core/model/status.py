@@ -62,11 +62,6 @@ def may_follow(before: TaskStatus, after: TaskStatus) -> bool:
     return after in _NEXT[before]
 
 
-def predecessors(after: TaskStatus) -> frozenset[TaskStatus]:
-    """The statuses that `after` may follow."""
-    return frozenset(before for before, nexts in _NEXT.items() if after in nexts)
-
-
 def check_follows(before: TaskStatus, after: TaskStatus) -> None:
     """Raise `ConflictError` unless `after` may follow `before`."""
     if not may_follow(before, after):

@@ -136,7 +136,6 @@ class DeadLetter(Value, frozen=True):
     consumer: str
     error: str
     create_time: datetime
-    tries: int = 1
 
 
 class Reply(Value, frozen=True):

@@ -252,6 +252,5 @@ dead_letter = _table(
     Column("offset", BigInteger, primary_key=True, autoincrement=False),
     Column("consumer", Exact(300), primary_key=True),
     Column("error", _Long, nullable=False),
-    Column("tries", Integer, nullable=False),
     Column("create_time", Moment, nullable=False),
 )
