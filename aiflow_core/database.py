@@ -10,8 +10,9 @@ no database.
 
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from importlib.resources import files
 from typing import Any
 
@@ -40,6 +41,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from aiflow_core.errors import ConfigError, UnavailableError
+from aiflow_core.model.event import Event
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +51,42 @@ _DRIVERS = {
     "mariadb": "mysql+pymysql",
 }
 _EXTRAS = {"psycopg": "postgresql", "pymysql": "mysql", "MySQLdb": "mysqlclient"}
+
+
+class LogTransaction(ABC):
+    """A transaction of a log's database, in which others write beside it.
+
+    Attributes:
+        connection: to execute statements on; who begins and ends the transaction is the log.
+    """
+
+    connection: Connection
+
+    @abstractmethod
+    def append(self, events: Sequence[Event]) -> list[Event]:
+        """As `EventStore.append`, but durable only when the transaction is."""
+
+
+class SharesDatabase(ABC):
+    """What an event store offers beside its contract when it keeps the log in a SQL database: who
+    keeps tables in the same one changes both in one transaction.
+
+    Attributes:
+        uri: of the database.
+    """
+
+    uri: str
+
+    @abstractmethod
+    def transaction(self) -> AbstractContextManager[LogTransaction]:
+        """A transaction that is committed at the end of the block, and rolled back when the block
+        raises. While it lasts nobody else of this process appends. What was appended reaches
+        subscriptions after the commit. Errors of the database are those of `reachable`."""
+
+
+def same_database(one: str, other: str) -> bool:
+    """Whether the two URIs name the same database."""
+    return _url(one) == _url(other)
 
 
 def open_engine(uri: str, **pool: Any) -> Engine:
