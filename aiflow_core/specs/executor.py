@@ -3,12 +3,14 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import ExitStack
+from typing import ClassVar
 
 from aiflow_core.deployment import Deployment
 from aiflow_core.model.execution import AttemptKey, AttemptReport, AttemptRequest
 from aiflow_core.specs.blob_manager import BlobManager
 
 Report = Callable[[AttemptReport], None]
+Claim = Callable[[AttemptKey], bool]
 
 
 class Executor(ABC):
@@ -21,16 +23,41 @@ class Executor(ABC):
     without being asked for. Work beyond the executor's capacity waits inside it.
 
     Constructor keywords are the executor's settings.
+
+    Attributes:
+        is_shared: attempts can be watched, adopted and stopped from every server of the deployment,
+            as in a cluster, and not only from the one that started them.
     """
+
+    is_shared: ClassVar[bool] = False
 
     @abstractmethod
     def start(
-        self, stack: ExitStack, deployment: Deployment, blobs: BlobManager, report: Report
+        self,
+        stack: ExitStack,
+        deployment: Deployment,
+        blobs: BlobManager,
+        report: Report,
+        claim: Claim,
     ) -> None:
         """Begin to work, and hang the clean-up on `stack`.
 
         Unwinding the stack leaves running attempts running: they are adopted by the next start.
         `report` may be called from any thread and returns quickly.
+
+        `claim` is called, from any thread, right before an attempt is started (not when it is
+        adopted), and may take as long as a database takes. False: another server has the attempt,
+        or it is over; it is dropped without a report. `UnavailableError`: nobody knows yet; it is
+        to be asked again after a while.
+        """
+
+    def renew(self, seconds: float) -> None:  # noqa: B027  (what is shared needs no such limit)
+        """Let attempts that run or will be started go on for `seconds` from now, and no longer
+        unless this is called again: then the executor ends them by force and starts none, also when
+        the process that was to call has died meanwhile.
+
+        Never called: there is no limit. This is what makes it safe for another server to give an
+        attempt up as lost when it has not heard of this one for long enough.
         """
 
     @abstractmethod

@@ -17,12 +17,17 @@ from aiflow_core.model.execution import AttemptKey, AttemptReport, AttemptReques
 from aiflow_core.model.status import TASK_FINISHED, TaskStatus
 from aiflow_core.model.workflow import TaskConfig, TaskDefinition
 from aiflow_core.specs.blob_manager import BlobManager
-from aiflow_core.specs.executor import Executor, Report
+from aiflow_core.specs.executor import Claim, Executor, Report
 from aiflow_core.testing.blob_manager import MemoryBlobManager
 from aiflow_core.testing.clock import ManualClock
 
 DEADLINE = 30.0
 """Seconds of real time after which a test gives up waiting for a process."""
+
+
+def alone(key: AttemptKey) -> bool:
+    """The claim where there is no other server: granted."""
+    return True
 
 
 class MemoryExecutor(Executor):
@@ -36,13 +41,21 @@ class MemoryExecutor(Executor):
         """Every attempt that was started, in order; each once."""
 
     def start(
-        self, stack: ExitStack, deployment: Deployment, blobs: BlobManager, report: Report
+        self,
+        stack: ExitStack,
+        deployment: Deployment,
+        blobs: BlobManager,
+        report: Report,
+        claim: Claim,
     ) -> None:
         self._report = report
+        self._claim = claim
 
     def submit(self, request: AttemptRequest) -> None:
         with self._lock:
             if request.key not in self._running and request.key not in self._ended:
+                if not self._claim(request.key):
+                    return
                 self._running[request.key] = request
                 self.started.append(request)
         self.adopt(request)
@@ -276,6 +289,7 @@ class Stage:
             ),
             self.blobs,
             self._take,
+            alone,
         )
         return executor
 

@@ -23,7 +23,7 @@ from aiflow_core.errors import AIFlowError, ConfigError, UnavailableError
 from aiflow_core.model.execution import AttemptKey, AttemptReport, AttemptRequest, BundleRef
 from aiflow_core.model.status import TaskStatus
 from aiflow_core.specs.blob_manager import BlobManager
-from aiflow_core.specs.executor import Executor, Report
+from aiflow_core.specs.executor import Claim, Executor, Report
 from aiflow_executor_local import groups
 from aiflow_executor_local.messages import Job, Warmup, needs_bundle
 from aiflow_executor_local.run_directory import RunDirectory
@@ -90,12 +90,18 @@ class LocalExecutor(Executor):
     # --- called from any thread ---
 
     def start(
-        self, stack: ExitStack, deployment: Deployment, blobs: BlobManager, report: Report
+        self,
+        stack: ExitStack,
+        deployment: Deployment,
+        blobs: BlobManager,
+        report: Report,
+        claim: Claim,
     ) -> None:
         self._deployment = deployment
         self._home = deployment.home.absolute()
         self._blobs = blobs
         self._report = report
+        self._claim = claim
         self._slots = Slots(self._parallelism)
         self._zygotes = Zygotes(
             [self._python, "-P", "-m", "aiflow_executor_local.zygote"],

@@ -18,7 +18,7 @@ from aiflow_core.model.serialization import encode
 from aiflow_core.model.status import TaskStatus
 from aiflow_core.model.workflow import TaskDefinition
 from aiflow_core.specs.executor import Executor
-from aiflow_core.testing.executor import ExecutorContract, Stage, is_running, wait_until
+from aiflow_core.testing.executor import ExecutorContract, Stage, alone, is_running, wait_until
 from aiflow_executor_local.executor import LocalExecutor
 from aiflow_executor_local.run_directory import RunDirectory
 
@@ -30,6 +30,7 @@ from aiflow_core.deployment import Deployment
 from aiflow_core.model.execution import AttemptRequest
 from aiflow_core.model.serialization import decode
 from aiflow_core.testing.blob_manager import MemoryBlobManager
+from aiflow_core.testing.executor import alone
 from aiflow_executor_local.executor import LocalExecutor
 
 home, orphans = Path(sys.argv[1]), sys.argv[2]
@@ -41,6 +42,7 @@ executor.start(
     Deployment(home=home, log_dir=home / "logs", notification_uri="127.0.0.1:50052"),
     blobs,
     lambda report: print(report.status, flush=True),
+    alone,
 )
 for line in sys.stdin:
     executor.submit(decode(line, AttemptRequest))
@@ -314,6 +316,7 @@ class other_executor(ExitStack):
             Deployment(home=home, log_dir=home / "logs", notification_uri="", clock=stage.clock),
             stage.blobs,
             stage._take,
+            alone,
         )
 
     def __enter__(self) -> LocalExecutor:  # type: ignore[override]

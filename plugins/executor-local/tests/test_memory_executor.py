@@ -10,7 +10,7 @@ from aiflow_core.model.execution import AttemptKey, AttemptReport, AttemptReques
 from aiflow_core.model.status import TaskStatus
 from aiflow_core.model.workflow import TaskDefinition
 from aiflow_core.testing.blob_manager import MemoryBlobManager
-from aiflow_core.testing.executor import MemoryExecutor
+from aiflow_core.testing.executor import MemoryExecutor, alone
 
 REQUEST = AttemptRequest(
     key=AttemptKey(workflow_execution_id=1, task_name="task", sequence_number=1),
@@ -29,7 +29,7 @@ def reports() -> list[AttemptReport]:
 def executor(tmp_path: Path, reports: list[AttemptReport]) -> MemoryExecutor:
     executor = MemoryExecutor()
     deployment = Deployment(home=tmp_path, log_dir=tmp_path, notification_uri="")
-    executor.start(ExitStack(), deployment, MemoryBlobManager(), reports.append)
+    executor.start(ExitStack(), deployment, MemoryBlobManager(), reports.append, alone)
     return executor
 
 

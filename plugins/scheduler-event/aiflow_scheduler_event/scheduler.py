@@ -160,7 +160,7 @@ class EventScheduler(
         running.hosts = hosts
         stack.callback(hosts.close)
         running.start_thread(stack, "scheduler-reporter", running.reporter)
-        executor.start(stack, deployment, blobs, running.report)
+        executor.start(stack, deployment, blobs, running.report, running.claim)
         running.start_thread(stack, "scheduler-timers", running.timers)
         running.start_thread(stack, "scheduler", running.loop)
         try:
@@ -465,6 +465,10 @@ class _Running:
         # A part that waits for a log or a database that is away must not hold up the end.
         stack.callback(thread.join, _JOIN)
         stack.callback(part.close)
+
+    def claim(self, key: AttemptKey) -> bool:
+        """Whether the executor may start the attempt."""
+        return True
 
     def report(self, report: AttemptReport) -> None:
         """What an executor says of an attempt goes to the log."""

@@ -16,7 +16,7 @@ from aiflow_core.model.rule import TaskAction, TaskRule
 from aiflow_core.model.status import TaskStatus, WorkflowStatus
 from aiflow_core.model.workflow import TaskConfig, TaskDefinition, WorkflowDefinition
 from aiflow_core.specs.blob_manager import BlobManager
-from aiflow_core.specs.executor import Report
+from aiflow_core.specs.executor import Claim, Report
 from aiflow_core.testing.blob_manager import MemoryBlobManager
 from aiflow_core.testing.clock import ManualClock
 from aiflow_core.testing.event_store import MemoryEventStore, MemorySubscription
@@ -78,13 +78,18 @@ class RecordingExecutor(MemoryExecutor):
         self.silent = False
 
     def start(
-        self, stack: ExitStack, deployment: Deployment, blobs: BlobManager, report: Report
+        self,
+        stack: ExitStack,
+        deployment: Deployment,
+        blobs: BlobManager,
+        report: Report,
+        claim: Claim,
     ) -> None:
         def tell(said: AttemptReport) -> None:
             if not self.silent:
                 report(said)
 
-        super().start(stack, deployment, blobs, tell)
+        super().start(stack, deployment, blobs, tell, claim)
 
     def submit(self, request: AttemptRequest) -> None:
         self.calls.append(("submit", request.key))
