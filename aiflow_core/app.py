@@ -193,6 +193,8 @@ class App:
                 "uri": self.server.metadata_backend_uri,
                 "pool_size": self.server.sql_alchemy_pool_size,
                 "max_overflow": self.server.sql_alchemy_max_overflow,
+                "ha": self.server.enable_ha,
+                "ha_ttl": self.server.ha_ttl_ms / 1000,
             },
         )
 

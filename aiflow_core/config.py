@@ -65,6 +65,8 @@ class ServerSettings(Settings, frozen=True, kw_only=True):
     sql_alchemy_pool_size: Annotated[int, msgspec.Meta(ge=0)] = 5
     sql_alchemy_max_overflow: Annotated[int, msgspec.Meta(ge=-1)] = 10
     notification_server_uri: str = "127.0.0.1:50052"
+    enable_ha: bool = False
+    ha_ttl_ms: Annotated[int, msgspec.Meta(ge=100)] = 10_000
     task_executor: str = "Local"
     local_executor_parallelism: Annotated[int, msgspec.Meta(gt=0)] = 10
     k8s_executor_config: dict[str, Any] = {}
@@ -82,6 +84,8 @@ class ServerSettings(Settings, frozen=True, kw_only=True):
 
 class ClientSettings(Settings, frozen=True, kw_only=True):
     """`aiflow_client.yaml`; `CLIENT_FILE` says what each key is for."""
+
+    aliases: ClassVar[dict[str, str]] = {"server_uris": "server_address"}
 
     server_address: str = "localhost:50051"
     blob_manager: Driver = Driver(type="local", config={"root_directory": "${AIFLOW_HOME}/blob"})
@@ -276,8 +280,13 @@ metadata_backend_uri: sqlite:///${AIFLOW_HOME}/aiflow.db
 sql_alchemy_pool_size: 5
 sql_alchemy_max_overflow: 10
 
-# address of the notification server, as tasks reach it, too
+# address of the notification server, as tasks reach it, too; of several, with commas between
 notification_server_uri: 127.0.0.1:50052
+
+# whether other AIFlow servers use the same database: one schedules, the others stand by, and one of
+# them goes on when it was not heard of for so many milliseconds
+enable_ha: False
+ha_ttl_ms: 10000
 
 # what runs the tasks: local, kubernetes, or another installed executor
 task_executor: Local
@@ -298,7 +307,7 @@ k8s_executor_config:
 CLIENT_FILE = """\
 # Settings of AIFlow's clients. ${AIFLOW_HOME} is the directory of this file.
 
-# address of the AIFlow server
+# address of the AIFlow server; of several, with commas between
 server_address: localhost:50051
 
 # where the code of workflows is kept; clients, server and tasks need the same

@@ -17,6 +17,7 @@ from importlib.resources import files
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     Connection,
     Engine,
     Select,
@@ -39,6 +40,8 @@ from sqlalchemy.exc import (
     SQLAlchemyError,
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
 
 from aiflow_core.errors import ConfigError, UnavailableError
 from aiflow_core.model.event import Event
@@ -82,6 +85,30 @@ class SharesDatabase(ABC):
         """A transaction that is committed at the end of the block, and rolled back when the block
         raises. While it lasts nobody else of this process appends. What was appended reaches
         subscriptions after the commit. Errors of the database are those of `reachable`."""
+
+
+class database_ms(FunctionElement[int]):
+    """The database's own time in SQL, in milliseconds since the epoch: one clock for all servers
+    that use it."""
+
+    type = BigInteger()
+    inherit_cache = True
+
+
+@compiles(database_ms, "sqlite")
+def _sqlite_ms(element: Any, compiler: Any, **kw: Any) -> str:
+    return "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
+
+
+@compiles(database_ms, "postgresql")
+def _postgresql_ms(element: Any, compiler: Any, **kw: Any) -> str:
+    return "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)"
+
+
+@compiles(database_ms, "mysql")
+@compiles(database_ms, "mariadb")
+def _mysql_ms(element: Any, compiler: Any, **kw: Any) -> str:
+    return "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)"
 
 
 def same_database(one: str, other: str) -> bool:

@@ -3,6 +3,9 @@
 Every batch is what has come since the last one: under load one commit carries many events. After
 the commit the outbox is relayed; what is kept of it is struck off with a later commit, so a crash
 repeats a message rather than losing it, and everybody who receives one knows it by its key.
+
+Nothing here grows without bound. Who reads the log waits while the inbox is full; the loop waits
+while too many messages are on their way to the log.
 """
 
 import logging
@@ -10,22 +13,16 @@ import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 
-from aiflow_core.clock import Clock, to_datetime
+from aiflow_core.clock import Clock
 from aiflow_core.deployment import Deployment
-from aiflow_core.errors import AIFlowError, ConfigError, UnavailableError, UsageError
-from aiflow_core.model.event import Event, EventType
+from aiflow_core.errors import AIFlowError, ConfigError, UnavailableError
+from aiflow_core.model.event import Event
 from aiflow_core.model.execution import TaskExecution, WorkflowExecution
 from aiflow_core.specs.event_store import EventStore, Subscription
-from aiflow_scheduler_event.engine import Engine
-from aiflow_scheduler_event.state import (
-    Changes,
-    DeadLetter,
-    OutboxEntry,
-    Reply,
-    State,
-    Timer,
-)
-from aiflow_scheduler_event.store import Store, UnstorableError, storable
+from aiflow_scheduler_event.decider import Decider, Step
+from aiflow_scheduler_event.membership import Membership
+from aiflow_scheduler_event.state import OutboxEntry, Reply, State, Timer
+from aiflow_scheduler_event.store import LostRaceError, Store
 from aiflow_scheduler_event.timers import Timers
 
 log = logging.getLogger(__name__)
@@ -36,53 +33,144 @@ _PAUSES = (0.1, 0.5, 1.0, 2.0)
 # Delivered outbox entries are struck off with the next step; with no step, after so many seconds.
 _TIDY_AFTER = 5.0
 
+MOST_WAITING = 10_000
+"""Events that wait in memory to be taken in."""
+
+MOST_UNSENT = 10_000
+"""Messages that may be on their way to the log; beyond these nothing is decided."""
+
 
 class Inbox:
     """Puts the events that come by two ways, by subscription and by our own appends, into one
-    gapless order; each is taken once."""
+    gapless order; each is taken once. While it is not open it takes none."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = MOST_WAITING) -> None:
+        self._most = most
         self._condition = threading.Condition()
         self._waiting: dict[int, Event] = {}
-        self._next = 1
+        self._next: int | None = None
         self._woken = False
 
-    def begin_after(self, offset: int) -> None:
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def open(self, offset: int) -> None:
         """Forget all, and expect the event after `offset`."""
         with self._condition:
             self._waiting.clear()
             self._next = offset + 1
 
+    def close(self) -> None:
+        """Forget all, and let go who waits."""
+        with self._condition:
+            self._waiting.clear()
+            self._next = None
+            self._condition.notify_all()
+
     def offer(self, events: Iterable[Event]) -> None:
-        """Take in events; those that were taken before are passed over."""
+        """Take in events that the subscription will bring as well; those for which there is no
+        room, or that were taken before, are passed over."""
         with self._condition:
             for event in events:
-                if event.offset >= self._next:
-                    self._waiting[event.offset] = event
-            if self._next in self._waiting:
-                self._condition.notify()
+                if len(self._waiting) < self._most:
+                    self._add(event)
+            self._tell()
+
+    def put(self, events: list[Event]) -> None:
+        """Take in the next events of the subscription, as soon as there is room for them."""
+        with self._condition:
+            # What comes next has room, always: others may wait for it who came before it.
+            self._condition.wait_for(
+                lambda: (
+                    self._next is None
+                    or len(self._waiting) < self._most
+                    or events[0].offset <= self._next
+                )
+            )
+            for event in events:
+                self._add(event)
+            self._tell()
 
     def wake(self) -> None:
         """Let a waiting `take` return."""
         with self._condition:
             self._woken = True
-            self._condition.notify()
+            self._condition.notify_all()
 
     def take(self, most: int, timeout: float) -> list[Event]:
         """The next events in order, waiting for the first at most `timeout` seconds."""
         with self._condition:
             if self._next not in self._waiting and not self._woken:
-                self._condition.wait(timeout)
+                self._condition.wait_for(
+                    lambda: self._next in self._waiting or self._woken, timeout
+                )
             self._woken = False
             taken: list[Event] = []
-            while len(taken) < most and self._next in self._waiting:
+            while self._next is not None and len(taken) < most and self._next in self._waiting:
                 taken.append(self._waiting.pop(self._next))
                 self._next += 1
+            if taken:
+                self._condition.notify_all()  # there is room
             return taken
+
+    def _add(self, event: Event) -> None:
+        if self._next is not None and event.offset >= self._next:
+            self._waiting[event.offset] = event
+
+    def _tell(self) -> None:
+        if self._next in self._waiting:
+            self._condition.notify_all()
+
+
+class Outbox:
+    """Messages that are stored until they are delivered: which are on their way, and which have
+    arrived but still stand in the database."""
+
+    def __init__(self, most: int = MOST_UNSENT) -> None:
+        self._most = most
+        self._condition = threading.Condition()
+        self._under_way: set[str] = set()
+        self._arrived: list[str] = []
+
+    def __len__(self) -> int:
+        return len(self._under_way)
+
+    def clear(self) -> None:
+        """Forget all."""
+        with self._condition:
+            self._under_way.clear()
+            self._arrived.clear()
+
+    def add(self, entry: OutboxEntry) -> Callable[[], None]:
+        """A message goes on its way; what to call when it has arrived."""
+
+        def arrived() -> None:
+            with self._condition:
+                if entry.id in self._under_way:
+                    self._under_way.remove(entry.id)
+                    self._arrived.append(entry.id)
+                    self._condition.notify_all()
+
+        if entry.is_kept:
+            with self._condition:
+                self._under_way.add(entry.id)
+        return arrived
+
+    def take_arrived(self) -> list[str]:
+        """The ids of those that have arrived since the last time."""
+        with self._condition:
+            arrived, self._arrived = self._arrived, []
+            return arrived
+
+    def has_room(self, timeout: float) -> bool:
+        """Whether further messages may be sent, waiting at most `timeout` seconds for that."""
+        with self._condition:
+            return self._condition.wait_for(lambda: len(self._under_way) < self._most, timeout)
 
 
 class Loop:
-    """Feeds the engine. `run` is the body of a thread; the other methods are called from any.
+    """Feeds the decider while this server leads. `run` is the body of a thread; the other methods
+    are called from any.
 
     Args:
         deliver: is given each message of the outbox after the commit, in order, with a function to
@@ -96,37 +184,37 @@ class Loop:
         store: Store,
         events: EventStore,
         timers: Timers,
+        membership: Membership,
         deployment: Deployment,
         deliver: Callable[[OutboxEntry, Callable[[], None]], None],
         resume: Callable[[State], None],
     ) -> None:
         self.inbox = Inbox()
+        self.outbox = Outbox()
         self._store = store
         self._events = events
         self._timers = timers
+        self._membership = membership
         self._deployment = deployment
         self._deliver = deliver
         self._resume = resume
         self._closed = threading.Event()
         self._answers: dict[str, list[Future[Reply]]] = {}
         self._answers_lock = threading.Lock()
-        self._delivered: list[str] = []
-        self._delivered_lock = threading.Lock()
-        self._engine: Engine | None = None
+        self._decider: Decider | None = None
         self.opened: Future[None] = Future()
         """Done when the log has been found to fit the metadata, failed when it does not."""
-        # Offsets up to which events are taken one by one, to find the one that does harm.
-        self._careful_until = 0
         self._failures = 0
 
     @property
     def state(self) -> State:
         """The state of the engine; to be read by the loop's own thread only."""
-        assert self._engine is not None
-        return self._engine.state
+        assert self._decider is not None
+        return self._decider.state
 
     def expect(self, request_id: str) -> "Future[Reply]":
-        """The answer to a command that is about to be appended. To be followed by `forget`."""
+        """The answer to a command that is about to be appended, when it is this server that carries
+        it out. To be followed by `forget`."""
         waiter: Future[Reply] = Future()
         with self._answers_lock:
             self._answers.setdefault(request_id, []).append(waiter)
@@ -143,16 +231,26 @@ class Loop:
     def close(self) -> None:
         """End `run`."""
         self._closed.set()
+        self._membership.wake()
+        self.inbox.close()
         self.inbox.wake()
 
     def run(self) -> None:
-        """Take in events until closed. What fails is loaded afresh and taken up where it stood."""
+        """Take in events whenever this server leads, until closed. What fails is loaded afresh and
+        taken up where it stood."""
         while not self._closed.is_set():
+            epoch = self._membership.wait(self._closed)
+            if epoch is None:
+                return
             try:
-                self._session()
+                self._session(epoch)
             except Exception as error:
                 if self._closed.is_set():
                     return
+                if isinstance(error, LostRaceError):
+                    log.warning("A write of epoch %d was refused: %s", epoch, error)
+                    self._membership.fenced(epoch)
+                    continue
                 if isinstance(error, ConfigError) and not self.opened.done():
                     self.opened.set_exception(error)
                 if isinstance(error, AIFlowError):
@@ -167,35 +265,43 @@ class Loop:
     def _clock(self) -> Clock:
         return self._deployment.clock
 
-    def _session(self) -> None:
-        state, waiting = self._store.load()
-        self._engine = Engine(state)
+    def _session(self, epoch: int) -> None:
+        decider = self._decider = Decider(self._store, epoch)
         self._check_log()
-        self.inbox.begin_after(state.offset)
-        self._timers.replace_all(state.timers.values())
-        self._resume(state)
-        with self._delivered_lock:
-            self._delivered.clear()
-        for entry in waiting:
+        self.inbox.open(self.state.offset)
+        self._timers.replace_all(self.state.timers.values())
+        self.outbox.clear()
+        self._resume(self.state)
+        for entry in decider.unsent:
             self._send(entry)
-        with self._events.subscribe(state.offset) as subscription:
-            reader = threading.Thread(
-                target=self._read, args=(subscription,), name="scheduler-subscription", daemon=True
-            )
-            reader.start()
-            try:
-                while not self._closed.is_set() and reader.is_alive():
-                    self._step()
-            finally:
-                subscription.close()
-                reader.join()
-        if not self._closed.is_set():
+        try:
+            with self._events.subscribe(self.state.offset) as subscription:
+                reader = threading.Thread(
+                    target=self._read,
+                    args=(subscription,),
+                    name="scheduler-subscription",
+                    daemon=True,
+                )
+                reader.start()
+                try:
+                    while self._goes_on(epoch) and reader.is_alive():
+                        self._step(decider)
+                finally:
+                    subscription.close()
+                    self.inbox.close()
+                    reader.join()
+        finally:
+            self._timers.replace_all(())
+        if self._goes_on(epoch):
             raise UnavailableError("The scheduler no longer hears the event log.")
+
+    def _goes_on(self, epoch: int) -> bool:
+        return not self._closed.is_set() and self._membership.epoch == epoch
 
     def _read(self, subscription: Subscription) -> None:
         try:
             for events in subscription:
-                self.inbox.offer(events)
+                self.inbox.put(events)
         except AIFlowError as error:
             log.error("The event log cannot be read: %s", error)
         finally:
@@ -215,76 +321,38 @@ class Loop:
         if not self.opened.done():
             self.opened.set_result(None)
 
-    def _step(self) -> None:
-        most = 1 if self.state.offset < self._careful_until else _MOST_AT_ONCE
-        batch = self.inbox.take(most, _TIDY_AFTER)
-        with self._delivered_lock:
-            sent, self._delivered = self._delivered, []
-        if not batch and not sent:
+    def _step(self, decider: Decider) -> None:
+        batch: list[Event] = []
+        if self.outbox.has_room(_TIDY_AFTER):
+            batch = self.inbox.take(_MOST_AT_ONCE, _TIDY_AFTER)
+        arrived = self.outbox.take_arrived()
+        if not batch and not arrived:
             return
-        before = self.state.offset
-        changes = Changes()
-        for event in batch:
-            try:
-                assert self._engine is not None
-                self._engine.apply(event, changes)
-            except Exception as error:
-                self._harmed(before, batch, event, error)
-                return
-        try:
-            self._store.commit(before, self.state, changes, sent)
-        except UnstorableError as error:
-            self._harmed(before, batch, batch[-1], error)
-            return
-        self._failures = 0
-        self._after_commit(changes)
+        for step in decider.take_in(batch, arrived):
+            self._failures = 0
+            self._after_commit(step)
 
-    def _harmed(self, before: int, batch: list[Event], event: Event, error: Exception) -> None:
-        """An event cannot be taken in. Alone, it goes to the dead letters; in a batch, the batch is
-        done again one by one, because the state in memory is half changed."""
-        if len(batch) > 1:
-            self._careful_until = event.offset
-            raise error
-        log.error("Event %d goes to the dead letters: %s", event.offset, error, exc_info=error)
-        state, _ = self._store.load()
-        state.offset = event.offset
-        why = storable(f"{type(error).__name__}: {error}")
-        changes = Changes()
-        changes.dead_letters.append(
-            DeadLetter(event.offset, "scheduler", why, to_datetime(event.create_time))
-        )
-        if event.type is EventType.COMMAND:
-            refusal = UsageError(f"The scheduler cannot do this: {why}.")
-            changes.replies.append(Reply(event.id, event.offset, error=refusal.to_wire()))
-        self._store.commit(before, state, changes, [])
-        self._engine = Engine(state)
-        self._after_commit(changes)
-
-    def _after_commit(self, changes: Changes) -> None:
+    def _after_commit(self, step: Step) -> None:
         self._timers.update(
             (key, value if isinstance(value, Timer) else None)
-            for (cls, key), value in changes.stored.items()
+            for (cls, key), value in step.changes.stored.items()
             if cls is Timer
         )
-        for entry in changes.outbox:
+        for entry in step.due:
             self._send(entry)
-        for reply in changes.replies:
+        for reply in step.changes.replies:
             with self._answers_lock:
                 waiters = list(self._answers.get(reply.request_id, ()))
             for waiter in waiters:
                 waiter.set_result(reply)
-        self._tell(changes)
+        self._tell(step)
 
     def _send(self, entry: OutboxEntry) -> None:
-        def arrived() -> None:
-            with self._delivered_lock:
-                self._delivered.append(entry.id)
+        self._deliver(entry, self.outbox.add(entry))
 
-        self._deliver(entry, arrived)
-
-    def _tell(self, changes: Changes) -> None:
+    def _tell(self, step: Step) -> None:
         hooks = self._deployment.hooks
-        for value in changes.told:
+        for value in step.changes.told:
             match value:
                 case TaskExecution():
                     hooks.task_execution_changed(task_execution=value)
@@ -292,5 +360,5 @@ class Loop:
                     hooks.workflow_execution_changed(execution=value)
                 case _:
                     hooks.workflow_submitted(workflow=value)
-        for decision in changes.decisions:
+        for decision in step.changes.decisions:
             hooks.decision_made(decision=decision)

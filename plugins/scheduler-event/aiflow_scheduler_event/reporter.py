@@ -5,9 +5,15 @@ import threading
 from collections.abc import Callable
 
 from aiflow_core.clock import Clock
+from aiflow_core.crash import crash_point
 from aiflow_core.errors import UnavailableError, UsageError
-from aiflow_core.model.event import Event
+from aiflow_core.model.condition import task_status_key
+from aiflow_core.model.event import Event, EventType, derived_event_id
+from aiflow_core.model.execution import AttemptReport
+from aiflow_core.model.serialization import encode
 from aiflow_core.specs.event_store import EventStore
+from aiflow_scheduler_event.step import Report
+from aiflow_scheduler_event.store import storable
 
 log = logging.getLogger(__name__)
 
@@ -52,49 +58,72 @@ class Reporter:
 
     def run(self) -> None:
         """Append until closed."""
-        while batch := self._take():
-            stored = self._append([event for event, _ in batch])
-            if stored is None:
-                return
-            self._appended(stored)
-            for _, done in batch:
-                if done is not None:
-                    done()
-
-    def _take(self) -> list[tuple[Event, Done | None]]:
-        """What waits, when there is something; nothing when closed and done."""
-        with self._condition:
-            self._condition.wait_for(lambda: self._waiting or self._closed.is_set())
-            self._condition.wait_for(lambda: self._is_urgent or self._closed.is_set(), _LINGER)
-            batch, self._waiting = self._waiting[:_MOST_AT_ONCE], self._waiting[_MOST_AT_ONCE:]
-            self._is_urgent = bool(self._waiting)
-            return batch
-
-    def _append(self, events: list[Event]) -> list[Event] | None:
         tries = 0
-        while True:
+        while self._wait():
             try:
-                return self._events.append(events)
+                self.flush()
+                tries = 0
             except UnavailableError as error:
                 if tries == 0:
                     log.warning("The event log is away, trying again: %s", error)
                 if self._clock.wait(self._closed, _PAUSES[min(tries, len(_PAUSES) - 1)]):
                     # What is lost here is made again after the restart: every report, timer and
                     # answer follows from what is stored.
-                    return None
+                    return
                 tries += 1
-            except UsageError as error:
-                if len(events) > 1:
-                    return self._append_one_by_one(events)
-                log.error("The event log refuses an event, which is given up: %s", error)
-                return []
 
-    def _append_one_by_one(self, events: list[Event]) -> list[Event] | None:
-        """One of them is refused; the others must not go with it."""
-        stored = []
-        for event in events:
-            part = self._append([event])
-            if part is None:
-                return None
-            stored += part
-        return stored
+    def flush(self) -> None:
+        """Append what has waited longest, if anything waits. `UnavailableError`: the log is away,
+        or its answer was lost; then all of it waits as before."""
+        with self._condition:
+            batch = self._waiting[:_MOST_AT_ONCE]
+        if not batch:
+            return
+        crash_point("reporter.append.before")
+        stored = self._append([event for event, _ in batch])
+        crash_point("reporter.append.after")
+        with self._condition:
+            del self._waiting[: len(batch)]
+            self._is_urgent = bool(self._waiting)
+        self._appended(stored)
+        for _, done in batch:
+            if done is not None:
+                done()
+
+    def _wait(self) -> bool:
+        """Until there is something to append; False when closed and done."""
+        with self._condition:
+            self._condition.wait_for(lambda: self._waiting or self._closed.is_set())
+            self._condition.wait_for(lambda: self._is_urgent or self._closed.is_set(), _LINGER)
+            return bool(self._waiting)
+
+    def _append(self, events: list[Event]) -> list[Event]:
+        try:
+            return self._events.append(events)
+        except UsageError as error:
+            if len(events) > 1:
+                # One of them is refused; the others must not go with it.
+                return [stored for event in events for stored in self._append([event])]
+            log.error("The event log refuses an event, which is given up: %s", error)
+            return []
+
+
+def report_event(namespace: str, workflow_name: str, report: AttemptReport) -> Event:
+    """The event that tells what became of an attempt; the same report makes the same one again."""
+    key = report.key
+    context = Report(
+        key.workflow_execution_id,
+        key.task_name,
+        key.sequence_number,
+        key.try_number,
+        storable(report.reason),
+    )
+    return Event(
+        key=task_status_key(workflow_name, key.task_name),
+        value=report.status,
+        namespace=namespace,
+        sender=str(key),
+        context=encode(context).decode(),
+        type=EventType.TASK_STATUS,
+        id=derived_event_id("report", key, report.status),
+    )

@@ -4,11 +4,11 @@ import logging
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import ExitStack
 from typing import Any, TypeVar
 
-import msgspec
-
+from aiflow_core.database import SharesDatabase, same_database
 from aiflow_core.deployment import Deployment
 from aiflow_core.errors import (
     AIFlowError,
@@ -16,8 +16,8 @@ from aiflow_core.errors import (
     UnavailableError,
     WaitTimeoutError,
 )
-from aiflow_core.model.condition import AnyCondition, task_status_key
-from aiflow_core.model.event import Event, EventType, derived_event_id
+from aiflow_core.model.condition import AnyCondition
+from aiflow_core.model.event import Event, EventType
 from aiflow_core.model.execution import (
     AttemptKey,
     AttemptReport,
@@ -47,6 +47,7 @@ from aiflow_core.specs.scheduler import (
     TriggerOperations,
     current_request_id,
 )
+from aiflow_scheduler_event.claims import NOBODY, Claims
 from aiflow_scheduler_event.commands import (
     ActOnTask,
     AddSchedule,
@@ -68,11 +69,12 @@ from aiflow_scheduler_event.commands import (
     SubmitWorkflow,
 )
 from aiflow_scheduler_event.conditions import ConditionHosts
+from aiflow_scheduler_event.leases import Lease, Leases
 from aiflow_scheduler_event.loop import Loop
-from aiflow_scheduler_event.reporter import Reporter
+from aiflow_scheduler_event.membership import Membership, name_of
+from aiflow_scheduler_event.reporter import Reporter, report_event
 from aiflow_scheduler_event.state import Evaluate, OutboxEntry, Publish, Reply, State, Stop, Submit
-from aiflow_scheduler_event.step import Report
-from aiflow_scheduler_event.store import Store, alive_tasks, storable
+from aiflow_scheduler_event.store import Store, alive_tasks
 from aiflow_scheduler_event.tasks import attempt_request
 from aiflow_scheduler_event.timers import Timers
 
@@ -82,6 +84,10 @@ log = logging.getLogger(__name__)
 _LOG_WAIT = 2.0
 
 _JOIN = 3.0
+
+# While another server schedules, its answers are looked for in the database.
+_FIRST_LOOK = 0.01
+_LAST_LOOK = 0.5
 
 T = TypeVar("T")
 V = TypeVar("V", bound=Value)
@@ -104,6 +110,10 @@ class EventScheduler(
         command_timeout: seconds that a call waits for its effect.
         condition_time_limit: seconds that a user's condition may take for one event.
         python: the interpreter in which users' conditions are evaluated.
+        ha: there may be other servers on the same database, one of which schedules; where that one
+            dies, another goes on.
+        ha_ttl: seconds after which one that was not heard of counts as dead, and before which its
+            attempts have been ended where nobody else can see them.
     """
 
     def __init__(
@@ -114,11 +124,15 @@ class EventScheduler(
         command_timeout: float = 30.0,
         condition_time_limit: float = 10.0,
         python: str = sys.executable,
+        ha: bool = False,
+        ha_ttl: float = 10.0,
     ) -> None:
         self._store = Store(uri, pool_size=pool_size, max_overflow=max_overflow)
         self._command_timeout = command_timeout
         self._condition_time_limit = condition_time_limit
         self._python = python
+        self._ha = ha
+        self._ha_ttl = ha_ttl
         self._running: _Running | None = None
 
     # --- life ----------------------------------------------------------------------------------
@@ -149,7 +163,9 @@ class EventScheduler(
     ) -> None:
         stack.callback(self.close)
         self.check()
-        running = _Running(self._store, deployment, events, executor)
+        if isinstance(events, SharesDatabase) and same_database(events.uri, self._store.uri):
+            self._store.log = events
+        running = _Running(self._store, deployment, events, executor, self._ha, self._ha_ttl)
         hosts = ConditionHosts(
             blobs,
             deployment.home,
@@ -161,12 +177,18 @@ class EventScheduler(
         stack.callback(hosts.close)
         running.start_thread(stack, "scheduler-reporter", running.reporter)
         executor.start(stack, deployment, blobs, running.report, running.claim)
+        running.membership.join()
+        running.start_thread(stack, "scheduler-membership", running.membership)
         running.start_thread(stack, "scheduler-timers", running.timers)
+        if running.membership.epoch is None:
+            log.info("Another server schedules; this one stands by")
+            running.resume_own()
         running.start_thread(stack, "scheduler", running.loop)
-        try:
-            running.loop.opened.result(_LOG_WAIT)
-        except TimeoutError:
-            log.warning("Waiting for the event log; nothing is decided until it answers")
+        if running.membership.epoch is not None:
+            try:
+                running.loop.opened.result(_LOG_WAIT)
+            except TimeoutError:
+                log.warning("Waiting for the event log; nothing is decided until it answers")
         self._running = running
         stack.callback(self._stopped)
 
@@ -205,19 +227,33 @@ class EventScheduler(
                 ]
             )
             running.loop.inbox.offer(stored)
-            # The request may be one that was carried out before, and its answer be waiting.
-            reply = self._store.reply(request_id) or waiter.result(self._command_timeout)
-        except TimeoutError as error:
-            raise WaitTimeoutError(
-                f"The scheduler has taken note of the request but did not get to it within "
-                f"{self._command_timeout:g} s.",
-                next_step="It will be carried out; look at the result with the list commands.",
-            ) from error
+            reply = self._answer(running, request_id, waiter)
         finally:
             running.loop.forget(request_id, waiter)
         if reply.error is not None:
             raise AIFlowError.from_wire(reply.error)
         return reply
+
+    def _answer(self, running: "_Running", request_id: str, waiter: "Future[Reply]") -> Reply:
+        """The answer to a command. One that was carried out before, or that another server carries
+        out, is in the database only."""
+        waited, pause = 0.0, _FIRST_LOOK
+        while True:
+            if reply := self._store.reply(request_id):
+                return reply
+            if running.membership.epoch is not None:
+                pause = _LAST_LOOK
+            pause = min(pause, self._command_timeout - waited)
+            if pause <= 0:
+                raise WaitTimeoutError(
+                    f"The scheduler has taken note of the request but did not get to it within "
+                    f"{self._command_timeout:g} s.",
+                    next_step="It will be carried out; look at the result with the list commands.",
+                )
+            try:
+                return waiter.result(pause)
+            except TimeoutError:
+                waited, pause = waited + pause, min(2 * pause, _LAST_LOOK)
 
     # --- workflows -----------------------------------------------------------------------------
 
@@ -448,15 +484,44 @@ class _Running:
     hosts: ConditionHosts
 
     def __init__(
-        self, store: Store, deployment: Deployment, events: EventStore, executor: Executor
+        self,
+        store: Store,
+        deployment: Deployment,
+        events: EventStore,
+        executor: Executor,
+        ha: bool,
+        ha_ttl: float,
     ) -> None:
         clock = deployment.clock
         self.events = events
+        self._store = store
         self._executor = executor
+        self._me = name_of(deployment.home)
+        self._ha_ttl = ha_ttl
+        # Whether it matters which server runs an attempt.
+        self._claiming = ha and not executor.is_shared
+        self._claimed: set[AttemptKey] = set()
         self._requests: dict[AttemptKey, AttemptRequest] = {}
+        leases = Leases(store.engine, store.uri)
+        self._claims = Claims(store.engine, store.uri, leases)
+        self.membership = Membership(
+            leases,
+            clock,
+            self._me,
+            ttl=ha_ttl,
+            ha=ha,
+            renew=executor.renew,
+            end_attempts=executor.stop_all,
+            look_after_own=self._stop_own,
+            lost=self._give_up,
+        )
         self.reporter = Reporter(events, clock, self._appended)
         self.timers = Timers(clock, self.reporter.append)
-        self.loop = Loop(store, events, self.timers, deployment, self._deliver, self._resume)
+        self.loop = Loop(
+            *(store, events, self.timers, self.membership, deployment),
+            deliver=self._deliver,
+            resume=self._resume,
+        )
 
     def start_thread(self, stack: ExitStack, name: str, part: Any) -> None:
         """Run `part` in a thread of its own until the stack unwinds."""
@@ -466,9 +531,18 @@ class _Running:
         stack.callback(thread.join, _JOIN)
         stack.callback(part.close)
 
+    # --- the executor's side -------------------------------------------------------------------
+
     def claim(self, key: AttemptKey) -> bool:
         """Whether the executor may start the attempt."""
-        return True
+        if not self._claiming:
+            return True
+        granted = self._claims.claim(key, self.membership.worker)
+        if granted:
+            self._claimed.add(key)
+        else:
+            self._requests.pop(key, None)
+        return granted
 
     def report(self, report: AttemptReport) -> None:
         """What an executor says of an attempt goes to the log."""
@@ -478,28 +552,16 @@ class _Running:
             return  # a repetition: its final report is on its way to the log
         if report.status in TASK_FINISHED:
             del self._requests[key]
-        context = Report(
-            key.workflow_execution_id,
-            key.task_name,
-            key.sequence_number,
-            key.try_number,
-            storable(report.reason),
-        )
+            self._claimed.discard(key)
         self.reporter.append(
-            Event(
-                key=task_status_key(request.workflow_name, key.task_name),
-                value=report.status,
-                namespace=request.namespace,
-                sender=str(key),
-                context=encode(context).decode(),
-                type=EventType.TASK_STATUS,
-                id=derived_event_id("report", key, report.status),
-            ),
+            report_event(request.namespace, request.workflow_name, report),
             urgent=report.status in TASK_FINISHED,
         )
 
     def _appended(self, events: list[Event]) -> None:
         self.loop.inbox.offer(events)
+
+    # --- the leader's side ---------------------------------------------------------------------
 
     def _deliver(self, entry: OutboxEntry, arrived: Callable[[], None]) -> None:
         match entry.message:
@@ -507,18 +569,57 @@ class _Running:
                 self._requests[request.key] = request
                 self._executor.submit(request)
             case Stop(key):
-                self._executor.stop(key)
+                self._stop(key)
             case Evaluate(evaluation):
                 self.hosts.evaluate(evaluation, self.loop.state)
-            case Publish(event):
-                self.reporter.append(msgspec.structs.replace(event, id=entry.id), arrived)
+            case Publish():
+                self.reporter.append(entry.event, arrived)
+
+    def _stop(self, key: AttemptKey) -> None:
+        # What another server has claimed it stops by itself, see `_stop_own`.
+        if not self._claiming or self._claims.claim_stop(key, self._me):
+            self._executor.stop(key)
 
     def _resume(self, state: State) -> None:
         """Take up again what was under way: everything here may be a repetition."""
+        self._resume_attempts(state, {NOBODY, self._me})
+        begun = set()
+        for evaluation in sorted(state.evaluations.values(), key=lambda e: e.id):
+            if evaluation.scope not in begun:
+                begun.add(evaluation.scope)
+                self.hosts.evaluate(evaluation, state)
+
+    def _give_up(self, lease: Lease) -> None:
+        """A server has not been heard of for so long that what it ran has been ended."""
+        for key, namespace, workflow_name in self._claims.give_up(lease) or ():
+            reason = f"lost with its server, which was not heard of for {self._ha_ttl:g} s"
+            report = AttemptReport(key=key, status=TaskStatus.FAILED, reason=reason)
+            self.reporter.append(report_event(namespace, workflow_name, report))
+
+    # --- the worker's side ---------------------------------------------------------------------
+
+    def resume_own(self) -> None:
+        """Take up again what this server had claimed, while another one leads."""
+        if self._claiming:
+            self._resume_attempts(self._store.read()[0], {self._me})
+
+    def _stop_own(self) -> None:
+        """Stop what this server has claimed and the leader wants to be stopped."""
+        executions = {key.workflow_execution_id for key in self._claimed.copy()}
+        if executions:
+            for key in self._claims.stopping(self._me, executions):
+                self._executor.stop(key)
+
+    def _resume_attempts(self, state: State, workers: set[str]) -> None:
+        owners = self._claims.workers() if self._claiming else {}
         for run, live in alive_tasks(state):
+            owner = owners.get(live.id, NOBODY)
+            if live.status is TaskStatus.RETRYING or owner not in workers:
+                continue
             request = attempt_request(run, live)
-            if live.status is not TaskStatus.RETRYING:
-                self._requests[request.key] = request
+            self._requests[request.key] = request
+            if owner == self._me:
+                self._claimed.add(request.key)
             match live.status:
                 case TaskStatus.QUEUED:
                     self._executor.submit(request)
@@ -526,9 +627,4 @@ class _Running:
                     self._executor.adopt(request)
                 case TaskStatus.STOPPING:
                     self._executor.adopt(request)
-                    self._executor.stop(live.attempt)
-        begun = set()
-        for evaluation in sorted(state.evaluations.values(), key=lambda e: e.id):
-            if evaluation.scope not in begun:
-                begun.add(evaluation.scope)
-                self.hosts.evaluate(evaluation, state)
+                    self._stop(live.attempt)

@@ -191,6 +191,12 @@ class OutboxEntry(Value, frozen=True):
         stands in the state, and is told again after a restart."""
         return isinstance(self.message, Publish)
 
+    @property
+    def event(self) -> Event:
+        """What is to be published; under the id of the entry, so that a second time is none."""
+        assert isinstance(self.message, Publish)
+        return msgspec.structs.replace(self.message.event, id=self.id)
+
 
 # What is stored: by this class, under this key.
 Stored = (

@@ -7,10 +7,31 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import msgspec
-from sqlalchemy import Connection, Engine, Select, Table, bindparam, delete, insert, select, update
+from sqlalchemy import (
+    Connection,
+    Engine,
+    Select,
+    Table,
+    bindparam,
+    case,
+    delete,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.exc import DataError, IntegrityError
 
-from aiflow_core.database import check_current, downgrade, migrate, open_engine, reachable, reason
+from aiflow_core.crash import crash_point
+from aiflow_core.database import (
+    LogTransaction,
+    SharesDatabase,
+    check_current,
+    downgrade,
+    migrate,
+    open_engine,
+    reachable,
+    reason,
+)
 from aiflow_core.errors import AIFlowError, NotFoundError
 from aiflow_core.model.execution import (
     Namespace,
@@ -96,8 +117,14 @@ class UnstorableError(AIFlowError):
 class Store:
     """Where the scheduler's state is kept.
 
-    One thread writes (`load`, `commit`, `bury`); the reading methods may be called from any.
+    One thread writes (`load`, `commit`); the reading methods may be called from any.
+
+    Attributes:
+        log: the event log, where it is in the same database: then a step and the events that it
+            publishes are one transaction. None: they go by the outbox.
     """
+
+    log: SharesDatabase | None = None
 
     def __init__(self, uri: str, *, pool_size: int = 5, max_overflow: int = 10) -> None:
         self.uri = uri
@@ -126,8 +153,19 @@ class Store:
 
     # --- the one writer ------------------------------------------------------------------------
 
-    def load(self) -> tuple[State, list[OutboxEntry]]:
-        """The state as last committed, and the messages that are still to be sent, in order."""
+    def load(self, epoch: int = 0) -> tuple[State, list[OutboxEntry]]:
+        """The state as last committed, and the messages that are still to be sent, in order.
+
+        From now on nobody with an older epoch can commit; `LostRaceError` when a newer one has been
+        here already.
+        """
+        with reachable(self.uri), self.engine.begin() as connection:
+            if connection.execute(self._statements.lead, {"mine": epoch}).rowcount != 1:
+                raise LostRaceError("Another server has taken over the scheduling.")
+        return self.read()
+
+    def read(self) -> tuple[State, list[OutboxEntry]]:
+        """The same, for one who does not lead."""
         with reachable(self.uri), self.engine.connect() as connection:
             state = _load_state(connection)
             entries = connection.execute(
@@ -137,39 +175,60 @@ class Store:
         self._known = msgspec.structs.replace(state.counters)
         return state, waiting
 
-    def commit(self, before: int, state: State, changes: Changes, sent: Iterable[str]) -> None:
+    def commit(
+        self, before: int, state: State, changes: Changes, sent: Iterable[str], epoch: int = 0
+    ) -> list[OutboxEntry]:
         """Make a step durable, in one transaction: all of it or nothing.
 
         Args:
-            before: the offset at which the step began. When the database stands elsewhere, another
-                scheduler is at work on it, and the step is refused with `LostRaceError`.
+            before: the offset at which the step began.
             state: the state after the step, for its offset and its counters.
             sent: ids of the outbox entries that have been delivered.
+            epoch: of the leader. When the database has another one, or stands at another offset
+                than `before`, somebody else has gone on, and the step is refused with
+                `LostRaceError`.
+
+        Returns the messages that are to be delivered now.
 
         `UnavailableError` when the database does not answer, `UnstorableError` when it can never
         keep what is to be kept.
         """
-        with reachable(self.uri), _storable(), self.engine.begin() as connection:
-            self._advance(connection, before, state)
+        crash_point("scheduler.commit.before")
+        with self._writing() as (connection, log):
+            self._advance(connection, before, state, epoch)
             self._write_stored(connection, changes)
-            self._write_lists(connection, changes, list(sent))
+            left = changes.outbox
+            if log is not None:
+                left = [entry for entry in changes.outbox if not entry.is_kept]
+                log.append([entry.event for entry in changes.outbox if entry.is_kept])
+            self._write_lists(connection, changes, [e for e in left if e.is_kept], list(sent))
             _erase(connection, changes)
+            crash_point("scheduler.commit.within")
+        crash_point("scheduler.commit.after")
         self._known = msgspec.structs.replace(state.counters)
+        return left
 
-    def _advance(self, connection: Connection, before: int, state: State) -> None:
+    @contextmanager
+    def _writing(self) -> Iterator[tuple[Connection, LogTransaction | None]]:
+        if self.log is None:
+            with reachable(self.uri), _storable(), self.engine.begin() as connection:
+                yield connection, None
+        else:
+            with _storable(), self.log.transaction() as transaction:
+                yield transaction.connection, transaction
+
+    def _advance(self, connection: Connection, before: int, state: State, epoch: int) -> None:
         result = connection.execute(
             self._statements.advance,
             {
                 "before": before,
+                "mine": epoch,
                 "last_seq": state.offset,
                 "counters": msgspec.structs.asdict(state.counters),
             },
         )
         if result.rowcount != 1:
-            raise LostRaceError(
-                "Another scheduler has gone on with this database.",
-                next_step="Let only one AIFlow server run on it.",
-            )
+            raise LostRaceError("Another server has gone on with the scheduling.")
 
     def _write_stored(self, connection: Connection, changes: Changes) -> None:
         puts: dict[type, list[Any]] = defaultdict(list)
@@ -204,11 +263,12 @@ class Store:
     def _delete(self, connection: Connection, cls: type, key: Any) -> None:
         connection.execute(self._statements.delete[cls], _key_row(cls, key))
 
-    def _write_lists(self, connection: Connection, changes: Changes, sent: list[str]) -> None:
+    def _write_lists(
+        self, connection: Connection, changes: Changes, kept: list[OutboxEntry], sent: list[str]
+    ) -> None:
         statements = self._statements
         if sent:
             connection.execute(statements.delete_outbox, [{"key_id": i} for i in sent])
-        kept = [entry for entry in changes.outbox if entry.is_kept]
         if kept:
             rows = [
                 {"id": e.id, "offset": e.offset, "position": n, "message": e.message}
@@ -333,9 +393,18 @@ class _Statements:
 
     def __init__(self) -> None:
         consumer = tables.consumer
+        self.lead = (
+            update(consumer)
+            .where(consumer.c.name == CONSUMER, consumer.c.epoch <= bindparam("mine"))
+            .values(epoch=bindparam("mine"))
+        )
         self.advance = (
             update(consumer)
-            .where(consumer.c.name == CONSUMER, consumer.c.last_seq == bindparam("before"))
+            .where(
+                consumer.c.name == CONSUMER,
+                consumer.c.epoch == bindparam("mine"),
+                consumer.c.last_seq == bindparam("before"),
+            )
             .values(last_seq=bindparam("last_seq"), counters=bindparam("counters"))
         )
         self.insert = {cls: insert(table) for cls, table in _TABLES.items()}
@@ -359,8 +428,16 @@ class _Statements:
         statement = update(table).where(table.c.id == bindparam("key_id"))
         if cls in _FINAL:
             statement = statement.where(table.c.status.not_in(_FINAL[cls]))
-        columns = [c.name for c in table.columns if c.name != "id"]
-        return statement.values({name: bindparam(name) for name in columns})
+        values: dict[str, Any] = {
+            c.name: bindparam(c.name) for c in table.columns if c.name != "id"
+        }
+        if cls is LiveTask:
+            # Who has claimed an attempt has not claimed the next one. The column stands before that
+            # of the try number, because MySQL would compare with the new number otherwise.
+            values["worker"] = case(
+                (table.c.try_number == bindparam("try_number"), table.c.worker), else_=""
+            )
+        return statement.values(values)
 
 
 def _to_row(value: Any) -> dict[str, Any]:

@@ -165,6 +165,8 @@ task_execution = _table(
     Column("workflow_execution_id", BigInteger, nullable=False),
     Column("task_name", _Name, nullable=False),
     Column("sequence_number", Integer, nullable=False),
+    # The server that has claimed the current attempt; empty where none has, or none needs to.
+    Column("worker", String(64), nullable=False, server_default=""),
     Column("try_number", Integer, nullable=False),
     Column("begin_date", Moment),
     Column("end_date", Moment),
@@ -219,6 +221,16 @@ consumer = _table(
     Column("name", String(50), primary_key=True),
     Column("last_seq", BigInteger, nullable=False),
     Column("counters", Json(dict[str, int]), nullable=False),
+    # Of the leader who may write; whoever has an older one is refused.
+    Column("epoch", BigInteger, nullable=False, server_default="0"),
+)
+
+lease = _table(
+    "lease",
+    Column("name", String(100), primary_key=True),
+    Column("holder", String(64), nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("expires", BigInteger, nullable=False),
 )
 
 outbox = _table(

@@ -58,10 +58,15 @@ class Timers:
         """Fire each timer when it is due, until closed."""
         while not self._closed:
             self._changed.clear()
-            due, wait = self._take_due()
-            for timer in due:
-                self._fire(timer_event(timer))
-            self._clock.wait(self._changed, wait)
+            self._clock.wait(self._changed, self.fire_due())
+
+    def fire_due(self) -> float | None:
+        """Fire the timers that are due; in how many seconds to look again, None when there is no
+        other."""
+        due, wait = self._take_due()
+        for timer in due:
+            self._fire(timer_event(timer))
+        return wait
 
     def _take_due(self) -> tuple[list[Timer], float | None]:
         """The timers that are due, and how many seconds to wait for the next."""

@@ -144,10 +144,28 @@ class TestOneWriter:
         replay(one, play.log[:1])
         before = rows(one)
 
-        with pytest.raises(LostRaceError, match="only one AIFlow server"):
+        with pytest.raises(LostRaceError, match="Another server has gone on"):
             other.commit(0, state, changes, [])
 
         assert rows(one) == before
+
+    def test_whoever_has_an_older_epoch_writes_no_more(self, open_store: OpenStore) -> None:
+        play = Play()
+        play.tell_a_story()
+        old, new = open_store(), open_store()
+        state, _ = old.load(epoch=3)
+        changes = Changes()
+        Engine(state).apply(play.log[0], changes)
+
+        new.load(epoch=4)
+        before = rows(new)
+
+        with pytest.raises(LostRaceError):
+            old.commit(0, state, changes, [], epoch=3)
+        with pytest.raises(LostRaceError):
+            old.load(epoch=3)
+        assert rows(new) == before
+        assert new.load(epoch=4)[0].offset == 0
 
     def test_a_dead_letter_is_refused_in_the_same_way(self, open_store: OpenStore) -> None:
         one, other = open_store(), open_store()

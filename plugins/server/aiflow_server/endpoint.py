@@ -50,6 +50,10 @@ class RpcEndpoint(Endpoint):
                 ("grpc.so_reuseport", 0),
                 ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
                 ("grpc.max_send_message_length", -1),
+                # Clients that wait for an answer look whether this server is still there.
+                ("grpc.http2.min_ping_interval_without_data_ms", 4_000),
+                ("grpc.http2.min_recv_ping_interval_without_data_ms", 4_000),
+                ("grpc.http2.max_ping_strikes", 0),
             ],
         )
         handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {

@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar
 import grpc
 
 from aiflow_core.clock import Clock
-from aiflow_core.errors import AIFlowError, UnavailableError, WaitTimeoutError
+from aiflow_core.errors import AIFlowError, ConfigError, UnavailableError, WaitTimeoutError
 from aiflow_core.specs.scheduler import (
     NamespaceOperations,
     ScheduleOperations,
@@ -21,6 +21,21 @@ from aiflow_core.specs.scheduler import (
     current_request_id,
 )
 from aiflow_server.rpc import METHODS, REQUEST_ID, Method
+
+_OPTIONS = [
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    # The pauses between tries are ours; the channel's own would outlast them.
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 500),
+    # One that vanished without a word, or hangs, is noticed while its answer is waited for.
+    ("grpc.keepalive_time_ms", 5_000),
+    ("grpc.keepalive_timeout_ms", 3_000),
+    ("grpc.http2.ping_timeout_ms", 3_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.enable_http_proxy", 0),
+]
 
 C = TypeVar("C", bound=type)
 
@@ -49,13 +64,13 @@ def _forward(method: Method) -> Callable[..., Any]:
 class RemoteScheduler(
     Scheduler, NamespaceOperations, ScheduleOperations, TriggerOperations, SnapshotOperations
 ):
-    """Passes each call on to the server at `server_address`.
+    """Passes each call on to the server at `server_address`, or to the one of several that answers.
 
-    While the server does not answer, a call is repeated under one request id, so that it takes
-    place once; then `UnavailableError`. A server that is being restarted is not noticed.
+    While no server answers, a call is repeated under one request id, so that it takes place once;
+    then `UnavailableError`. A server that is being restarted is not noticed.
 
     Args:
-        server_address: `host:port`.
+        server_address: `host:port`; several, separated by commas, for fail-over.
         timeout: seconds in which one call is to be answered; longer is a `WaitTimeoutError`.
         patience: seconds for which a call is repeated when the server does not answer.
     """
@@ -71,22 +86,19 @@ class RemoteScheduler(
         self._timeout = timeout
         self._patience = patience
         self._clock = clock or Clock()
-        self._channel = grpc.insecure_channel(
-            server_address,
-            options=[
-                ("grpc.max_send_message_length", -1),
-                ("grpc.max_receive_message_length", -1),
-                # The pauses between tries are ours; the channel's own would outlast them.
-                ("grpc.initial_reconnect_backoff_ms", 50),
-                ("grpc.min_reconnect_backoff_ms", 50),
-                ("grpc.max_reconnect_backoff_ms", 500),
-                ("grpc.enable_http_proxy", 0),
-            ],
-        )
+        addresses = [part.strip() for part in server_address.split(",") if part.strip()]
+        if not addresses:
+            raise ConfigError(
+                "The address of the AIFlow server is empty.",
+                next_step="Set server_address in aiflow_client.yaml, for example localhost:50051.",
+            )
+        self._channels = [grpc.insecure_channel(address, _OPTIONS) for address in addresses]
+        self._current = 0
 
     def close(self) -> None:
-        """Close the connection. Idempotent."""
-        self._channel.close()
+        """Close the connections. Idempotent."""
+        for channel in self._channels:
+            channel.close()
 
     def __enter__(self) -> Self:
         return self
@@ -100,11 +112,12 @@ class RemoteScheduler(
         self.close()
 
     def _call(self, method: Method, body: bytes) -> Any:
-        send: Callable[..., bytes] = self._channel.unary_unary(method.path)
         metadata = ((REQUEST_ID, current_request_id()),)
         deadline = self._clock.monotonic() + self._patience
         pause = FIRST_PAUSE
         while True:
+            asked = self._current
+            send: Callable[..., bytes] = self._channels[asked].unary_unary(method.path)
             try:
                 return method.decode_reply(send(body, timeout=self._timeout, metadata=metadata))
             except grpc.RpcError as error:
@@ -116,6 +129,8 @@ class RemoteScheduler(
                         next_step="Start it with `aiflow server start -d`, or set server_address "
                         "in aiflow_client.yaml.",
                     ) from error
+            # Whatever other threads have found meanwhile: this one did not answer.
+            self._current = (asked + 1) % len(self._channels)
             self._clock.wait(threading.Event(), pause * random.uniform(0.5, 1.0))
             pause = min(2 * pause, LONGEST_PAUSE)
 

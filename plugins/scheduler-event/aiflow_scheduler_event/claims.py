@@ -1,0 +1,139 @@
+"""Which of several servers runs which attempt.
+
+Where an executor's attempts can be seen from one server only, that server puts its name on the row
+of the task before it starts one. Of all who try, one succeeds; and only as long as its own lease
+holds, so that nobody starts anything after having been given up.
+"""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, Engine, bindparam, exists, select, update
+
+from aiflow_core.crash import crash_point
+from aiflow_core.database import database_ms, reachable
+from aiflow_core.errors import UnavailableError
+from aiflow_core.model.execution import AttemptKey
+from aiflow_core.model.status import TASK_ALIVE, TaskStatus
+from aiflow_scheduler_event import tables
+from aiflow_scheduler_event.leases import Lease, Leases
+
+_TASK = tables.task_execution
+_KEY = (
+    _TASK.c.workflow_execution_id,
+    _TASK.c.task_name,
+    _TASK.c.sequence_number,
+    _TASK.c.try_number,
+)
+NOBODY = ""
+
+
+class Claimed(NamedTuple):
+    """An attempt that a server has claimed and that has not ended."""
+
+    key: AttemptKey
+    namespace: str
+    workflow_name: str
+
+
+class Claims:
+    """The claims in the metadata database; `now` as for `Leases`.
+
+    All methods raise `UnavailableError` when it does not answer.
+    """
+
+    def __init__(self, engine: Engine, uri: str, leases: Leases, now: Any = None) -> None:
+        self._engine = engine
+        self._uri = uri
+        self._leases = leases
+        lease = tables.lease
+        self._holds = exists().where(
+            lease.c.name == bindparam("lease"),
+            lease.c.epoch == bindparam("known"),
+            lease.c.expires > (database_ms() if now is None else now),
+        )
+        free = _TASK.c.worker.in_([NOBODY, bindparam("me")])
+        mine = update(_TASK).where(*_named(), free).values(worker=bindparam("me"))
+        self._claim = mine.where(_TASK.c.status == TaskStatus.QUEUED, self._holds)
+        self._claim_stop = mine.where(_TASK.c.status == TaskStatus.STOPPING)
+
+    def claim(self, key: AttemptKey, lease: Lease) -> bool:
+        """Whether the holder of the lease may start the attempt: it still waits, and nobody else
+        has claimed it. `UnavailableError` when the lease does not hold (any more)."""
+        crash_point("claim.before")
+        with reachable(self._uri), self._engine.begin() as connection:
+            facts = {**_facts(key), "me": lease.holder, "lease": lease.name, "known": lease.epoch}
+            granted = connection.execute(self._claim, facts).rowcount == 1
+            held = granted or connection.scalar(
+                select(self._holds), {"lease": lease.name, "known": lease.epoch}
+            )
+        crash_point("claim.after")
+        if not held:
+            raise UnavailableError(
+                "This server has lost its lease and starts nothing until it has it."
+            )
+        return granted
+
+    def claim_stop(self, key: AttemptKey, worker: str) -> bool:
+        """Whether `worker` is the one to stop the attempt: it has claimed it, or nobody has, and
+        now nobody else can. False: another one is."""
+        with reachable(self._uri), self._engine.begin() as connection:
+            facts = {**_facts(key), "me": worker}
+            return connection.execute(self._claim_stop, facts).rowcount == 1
+
+    def stopping(self, worker: str, executions: Iterable[int]) -> list[AttemptKey]:
+        """What `worker` has claimed in these workflow executions and is to stop."""
+        query = select(*_KEY).where(
+            _TASK.c.workflow_execution_id.in_(executions),
+            _TASK.c.worker == worker,
+            _TASK.c.status == TaskStatus.STOPPING,
+        )
+        with reachable(self._uri), self._engine.connect() as connection:
+            return [AttemptKey(*row) for row in connection.execute(query)]
+
+    def workers(self) -> dict[int, str]:
+        """The server of every task execution that is alive and claimed, by its id."""
+        query = select(_TASK.c.id, _TASK.c.worker).where(
+            _TASK.c.worker != NOBODY, _TASK.c.status.in_(TASK_ALIVE)
+        )
+        with reachable(self._uri), self._engine.connect() as connection:
+            return {row.id: row.worker for row in connection.execute(query)}
+
+    def give_up(self, lease: Lease) -> list[Claimed] | None:
+        """Fence the lease of a server that has not been heard of; the attempts that went with it.
+        None: it has been heard of meanwhile."""
+        execution, workflow = tables.workflow_execution, tables.workflow
+        query = (
+            select(*_KEY, workflow.c.namespace, workflow.c.workflow_name)
+            .join(execution, execution.c.id == _TASK.c.workflow_execution_id)
+            .join(workflow, workflow.c.id == execution.c.workflow_id)
+            .where(
+                _TASK.c.worker == lease.holder,
+                _TASK.c.status.in_(TASK_ALIVE - {TaskStatus.RETRYING}),
+            )
+            .order_by(_TASK.c.id)
+        )
+        # One transaction: whoever takes the lease anew, and then claims, comes after it.
+        with reachable(self._uri), self._engine.begin() as connection:
+            if not self._leases.fence(connection, lease):
+                return None
+            rows = connection.execute(query).all()
+        return [Claimed(AttemptKey(*row[:4]), *row[4:]) for row in rows]
+
+
+def _named() -> list[ColumnElement[bool]]:
+    return [
+        _TASK.c.workflow_execution_id == bindparam("execution"),
+        _TASK.c.task_name == bindparam("task"),
+        _TASK.c.sequence_number == bindparam("number"),
+        _TASK.c.try_number == bindparam("try"),
+    ]
+
+
+def _facts(key: AttemptKey) -> dict[str, Any]:
+    return {
+        "execution": key.workflow_execution_id,
+        "task": key.task_name,
+        "number": key.sequence_number,
+        "try": key.try_number,
+    }
