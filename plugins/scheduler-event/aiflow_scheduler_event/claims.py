@@ -37,12 +37,10 @@ class Claimed(NamedTuple):
 
 
 class Claims:
-    """The claims in the metadata database; `now` as for `Leases`.
+    """The claims in the metadata database. All methods raise `UnavailableError` when it does not
+    answer."""
 
-    All methods raise `UnavailableError` when it does not answer.
-    """
-
-    def __init__(self, engine: Engine, uri: str, leases: Leases, now: Any = None) -> None:
+    def __init__(self, engine: Engine, uri: str, leases: Leases) -> None:
         self._engine = engine
         self._uri = uri
         self._leases = leases
@@ -50,7 +48,7 @@ class Claims:
         self._holds = exists().where(
             lease.c.name == bindparam("lease"),
             lease.c.epoch == bindparam("known"),
-            lease.c.expires > (database_ms() if now is None else now),
+            lease.c.expires > database_ms(),
         )
         free = _TASK.c.worker.in_([NOBODY, bindparam("me")])
         mine = update(_TASK).where(*_named(), free).values(worker=bindparam("me"))

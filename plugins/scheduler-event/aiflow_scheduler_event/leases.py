@@ -28,15 +28,12 @@ class Lease:
 
 
 class Leases:
-    """The leases of one database. All methods raise `UnavailableError` when it does not answer.
+    """The leases of one database. All methods raise `UnavailableError` when it does not answer."""
 
-    `now` is the time in milliseconds as SQL: the database's own, unless a simulation has another.
-    """
-
-    def __init__(self, engine: Engine, uri: str, now: Any = None) -> None:
+    def __init__(self, engine: Engine, uri: str) -> None:
         self._engine = engine
         self._uri = uri
-        now = database_ms() if now is None else now
+        now = database_ms()
         ends = now + bindparam("ttl_ms")
         name = _LEASE.c.name == bindparam("key")
         mine = _LEASE.c.holder == bindparam("me")

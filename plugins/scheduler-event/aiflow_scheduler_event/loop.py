@@ -169,8 +169,8 @@ class Outbox:
 
 
 class Loop:
-    """Feeds the decider while this server leads. `run` is the body of a thread; the other methods
-    are called from any.
+    """Feeds the decider while this server leads. `run` is the body of a thread, and made of `begin`
+    and `step`; the other methods are called from any.
 
     Args:
         deliver: is given each message of the outbox after the commit, in order, with a function to
@@ -265,7 +265,8 @@ class Loop:
     def _clock(self) -> Clock:
         return self._deployment.clock
 
-    def _session(self, epoch: int) -> None:
+    def begin(self, epoch: int) -> None:
+        """Load what was last committed, and take it up again as the leader of that epoch."""
         decider = self._decider = Decider(self._store, epoch)
         self._check_log()
         self.inbox.open(self.state.offset)
@@ -274,7 +275,28 @@ class Loop:
         self._resume(self.state)
         for entry in decider.unsent:
             self._send(entry)
+
+    def step(self, wait: float = 0) -> None:
+        """Take in what has come, waiting for it at most so many seconds."""
+        assert self._decider is not None
+        batch: list[Event] = []
+        if self.outbox.has_room(wait):
+            batch = self.inbox.take(_MOST_AT_ONCE, wait)
+        arrived = self.outbox.take_arrived()
+        if not batch and not arrived:
+            return
+        for step in self._decider.take_in(batch, arrived):
+            self._failures = 0
+            self._after_commit(step)
+
+    def end(self) -> None:
+        """Take in no more, until the next `begin`."""
+        self.inbox.close()
+        self._timers.replace_all(())
+
+    def _session(self, epoch: int) -> None:
         try:
+            self.begin(epoch)
             with self._events.subscribe(self.state.offset) as subscription:
                 reader = threading.Thread(
                     target=self._read,
@@ -285,13 +307,13 @@ class Loop:
                 reader.start()
                 try:
                     while self._goes_on(epoch) and reader.is_alive():
-                        self._step(decider)
+                        self.step(_TIDY_AFTER)
                 finally:
                     subscription.close()
                     self.inbox.close()
                     reader.join()
         finally:
-            self._timers.replace_all(())
+            self.end()
         if self._goes_on(epoch):
             raise UnavailableError("The scheduler no longer hears the event log.")
 
@@ -320,17 +342,6 @@ class Loop:
             )
         if not self.opened.done():
             self.opened.set_result(None)
-
-    def _step(self, decider: Decider) -> None:
-        batch: list[Event] = []
-        if self.outbox.has_room(_TIDY_AFTER):
-            batch = self.inbox.take(_MOST_AT_ONCE, _TIDY_AFTER)
-        arrived = self.outbox.take_arrived()
-        if not batch and not arrived:
-            return
-        for step in decider.take_in(batch, arrived):
-            self._failures = 0
-            self._after_commit(step)
 
     def _after_commit(self, step: Step) -> None:
         self._timers.update(

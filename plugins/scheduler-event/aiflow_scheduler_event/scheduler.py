@@ -2,7 +2,6 @@
 
 import logging
 import sys
-import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import ExitStack
@@ -19,9 +18,6 @@ from aiflow_core.errors import (
 from aiflow_core.model.condition import AnyCondition
 from aiflow_core.model.event import Event, EventType
 from aiflow_core.model.execution import (
-    AttemptKey,
-    AttemptReport,
-    AttemptRequest,
     BundleRef,
     Namespace,
     TaskExecution,
@@ -33,7 +29,7 @@ from aiflow_core.model.execution import (
 )
 from aiflow_core.model.rule import TaskAction
 from aiflow_core.model.serialization import Value, encode, from_plain
-from aiflow_core.model.status import TASK_FINISHED, WORKFLOW_FINISHED, TaskStatus
+from aiflow_core.model.status import WORKFLOW_FINISHED
 from aiflow_core.model.timing import check_expression
 from aiflow_core.model.workflow import DEFAULT_NAMESPACE, WorkflowDefinition, check_definition
 from aiflow_core.specs.blob_manager import BlobManager
@@ -47,7 +43,6 @@ from aiflow_core.specs.scheduler import (
     TriggerOperations,
     current_request_id,
 )
-from aiflow_scheduler_event.claims import NOBODY, Claims
 from aiflow_scheduler_event.commands import (
     ActOnTask,
     AddSchedule,
@@ -69,14 +64,9 @@ from aiflow_scheduler_event.commands import (
     SubmitWorkflow,
 )
 from aiflow_scheduler_event.conditions import ConditionHosts
-from aiflow_scheduler_event.leases import Lease, Leases
-from aiflow_scheduler_event.loop import Loop
-from aiflow_scheduler_event.membership import Membership, name_of
-from aiflow_scheduler_event.reporter import Reporter, report_event
-from aiflow_scheduler_event.state import Evaluate, OutboxEntry, Publish, Reply, State, Stop, Submit
-from aiflow_scheduler_event.store import Store, alive_tasks
-from aiflow_scheduler_event.tasks import attempt_request
-from aiflow_scheduler_event.timers import Timers
+from aiflow_scheduler_event.running import Running
+from aiflow_scheduler_event.state import Reply
+from aiflow_scheduler_event.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -133,7 +123,7 @@ class EventScheduler(
         self._python = python
         self._ha = ha
         self._ha_ttl = ha_ttl
-        self._running: _Running | None = None
+        self._running: Running | None = None
 
     # --- life ----------------------------------------------------------------------------------
 
@@ -165,7 +155,7 @@ class EventScheduler(
         self.check()
         if isinstance(events, SharesDatabase) and same_database(events.uri, self._store.uri):
             self._store.log = events
-        running = _Running(self._store, deployment, events, executor, self._ha, self._ha_ttl)
+        running = Running(self._store, deployment, events, executor, self._ha, self._ha_ttl)
         hosts = ConditionHosts(
             blobs,
             deployment.home,
@@ -234,7 +224,7 @@ class EventScheduler(
             raise AIFlowError.from_wire(reply.error)
         return reply
 
-    def _answer(self, running: "_Running", request_id: str, waiter: "Future[Reply]") -> Reply:
+    def _answer(self, running: Running, request_id: str, waiter: "Future[Reply]") -> Reply:
         """The answer to a command. One that was carried out before, or that another server carries
         out, is in the database only."""
         waited, pause = 0.0, _FIRST_LOOK
@@ -476,155 +466,3 @@ class EventScheduler(
             raise ConflictError(
                 f"Workflow execution {execution_id} has ended with {execution.status}."
             )
-
-
-class _Running:
-    """The parts of a scheduler that is running, and how messages go between them."""
-
-    hosts: ConditionHosts
-
-    def __init__(
-        self,
-        store: Store,
-        deployment: Deployment,
-        events: EventStore,
-        executor: Executor,
-        ha: bool,
-        ha_ttl: float,
-    ) -> None:
-        clock = deployment.clock
-        self.events = events
-        self._store = store
-        self._executor = executor
-        self._me = name_of(deployment.home)
-        self._ha_ttl = ha_ttl
-        # Whether it matters which server runs an attempt.
-        self._claiming = ha and not executor.is_shared
-        self._claimed: set[AttemptKey] = set()
-        self._requests: dict[AttemptKey, AttemptRequest] = {}
-        leases = Leases(store.engine, store.uri)
-        self._claims = Claims(store.engine, store.uri, leases)
-        self.membership = Membership(
-            leases,
-            clock,
-            self._me,
-            ttl=ha_ttl,
-            ha=ha,
-            renew=executor.renew,
-            end_attempts=executor.stop_all,
-            look_after_own=self._stop_own,
-            lost=self._give_up,
-        )
-        self.reporter = Reporter(events, clock, self._appended)
-        self.timers = Timers(clock, self.reporter.append)
-        self.loop = Loop(
-            *(store, events, self.timers, self.membership, deployment),
-            deliver=self._deliver,
-            resume=self._resume,
-        )
-
-    def start_thread(self, stack: ExitStack, name: str, part: Any) -> None:
-        """Run `part` in a thread of its own until the stack unwinds."""
-        thread = threading.Thread(target=part.run, name=name, daemon=True)
-        thread.start()
-        # A part that waits for a log or a database that is away must not hold up the end.
-        stack.callback(thread.join, _JOIN)
-        stack.callback(part.close)
-
-    # --- the executor's side -------------------------------------------------------------------
-
-    def claim(self, key: AttemptKey) -> bool:
-        """Whether the executor may start the attempt."""
-        if not self._claiming:
-            return True
-        granted = self._claims.claim(key, self.membership.worker)
-        if granted:
-            self._claimed.add(key)
-        else:
-            self._requests.pop(key, None)
-        return granted
-
-    def report(self, report: AttemptReport) -> None:
-        """What an executor says of an attempt goes to the log."""
-        key = report.key
-        request = self._requests.get(key)
-        if request is None:
-            return  # a repetition: its final report is on its way to the log
-        if report.status in TASK_FINISHED:
-            del self._requests[key]
-            self._claimed.discard(key)
-        self.reporter.append(
-            report_event(request.namespace, request.workflow_name, report),
-            urgent=report.status in TASK_FINISHED,
-        )
-
-    def _appended(self, events: list[Event]) -> None:
-        self.loop.inbox.offer(events)
-
-    # --- the leader's side ---------------------------------------------------------------------
-
-    def _deliver(self, entry: OutboxEntry, arrived: Callable[[], None]) -> None:
-        match entry.message:
-            case Submit(request):
-                self._requests[request.key] = request
-                self._executor.submit(request)
-            case Stop(key):
-                self._stop(key)
-            case Evaluate(evaluation):
-                self.hosts.evaluate(evaluation, self.loop.state)
-            case Publish():
-                self.reporter.append(entry.event, arrived)
-
-    def _stop(self, key: AttemptKey) -> None:
-        # What another server has claimed it stops by itself, see `_stop_own`.
-        if not self._claiming or self._claims.claim_stop(key, self._me):
-            self._executor.stop(key)
-
-    def _resume(self, state: State) -> None:
-        """Take up again what was under way: everything here may be a repetition."""
-        self._resume_attempts(state, {NOBODY, self._me})
-        begun = set()
-        for evaluation in sorted(state.evaluations.values(), key=lambda e: e.id):
-            if evaluation.scope not in begun:
-                begun.add(evaluation.scope)
-                self.hosts.evaluate(evaluation, state)
-
-    def _give_up(self, lease: Lease) -> None:
-        """A server has not been heard of for so long that what it ran has been ended."""
-        for key, namespace, workflow_name in self._claims.give_up(lease) or ():
-            reason = f"lost with its server, which was not heard of for {self._ha_ttl:g} s"
-            report = AttemptReport(key=key, status=TaskStatus.FAILED, reason=reason)
-            self.reporter.append(report_event(namespace, workflow_name, report))
-
-    # --- the worker's side ---------------------------------------------------------------------
-
-    def resume_own(self) -> None:
-        """Take up again what this server had claimed, while another one leads."""
-        if self._claiming:
-            self._resume_attempts(self._store.read()[0], {self._me})
-
-    def _stop_own(self) -> None:
-        """Stop what this server has claimed and the leader wants to be stopped."""
-        executions = {key.workflow_execution_id for key in self._claimed.copy()}
-        if executions:
-            for key in self._claims.stopping(self._me, executions):
-                self._executor.stop(key)
-
-    def _resume_attempts(self, state: State, workers: set[str]) -> None:
-        owners = self._claims.workers() if self._claiming else {}
-        for run, live in alive_tasks(state):
-            owner = owners.get(live.id, NOBODY)
-            if live.status is TaskStatus.RETRYING or owner not in workers:
-                continue
-            request = attempt_request(run, live)
-            self._requests[request.key] = request
-            if owner == self._me:
-                self._claimed.add(request.key)
-            match live.status:
-                case TaskStatus.QUEUED:
-                    self._executor.submit(request)
-                case TaskStatus.RUNNING:
-                    self._executor.adopt(request)
-                case TaskStatus.STOPPING:
-                    self._executor.adopt(request)
-                    self._stop(live.attempt)
