@@ -1,6 +1,7 @@
 """The database server goes away and comes back."""
 
 import contextlib
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -22,6 +23,10 @@ pytestmark = pytest.mark.parametrize(
     ],
     indirect=True,
 )
+
+
+# Not the BEGIN that says READ COMMITTED.
+COMMIT = re.compile(rb"COMMIT(?!TED)")
 
 
 class Proxy:
@@ -80,7 +85,7 @@ class Proxy:
     ) -> None:
         try:
             while data := source.recv(65536):
-                if is_client and self.cut_at_commit and b"COMMIT" in data:
+                if is_client and self.cut_at_commit and COMMIT.search(data):
                     moment, self.cut_at_commit = self.cut_at_commit, ""
                     if moment == "before":
                         break
@@ -181,3 +186,33 @@ def test_a_subscription_can_be_closed_during_an_outage(store: SqlEventStore, pro
         follower.take(1)
         proxy.down()
     follower.await_end()
+
+
+def test_a_transaction_begins_on_a_new_line_when_the_old_one_broke(
+    store: SqlEventStore, proxy: Proxy
+) -> None:
+    store.append([Event("a")])
+    proxy.down()
+    proxy.up()
+
+    with store.transaction() as transaction:
+        (stored,) = transaction.append([Event("b")])
+
+    assert store.read(1) == [stored]
+
+
+@pytest.mark.parametrize(("moment", "known"), [("before", []), ("after", ["b"])])
+def test_a_line_that_breaks_at_the_commit_of_a_transaction_leaves_it_to_the_caller_to_look(
+    store: SqlEventStore, proxy: Proxy, moment: str, known: list[str]
+) -> None:
+    store.append([Event("a")])
+    proxy.cut_at_commit = moment
+
+    with pytest.raises(UnavailableError), store.transaction() as transaction:
+        transaction.append([Event("b", id="b")])
+
+    assert [event.key for event in store.read(1)] == known
+    with store.transaction() as transaction:
+        (stored,) = transaction.append([Event("b", id="b")])
+    assert stored.offset == 2
+    assert store.read(1) == [stored]
