@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from aiflow_core.clock import to_datetime
-from aiflow_core.errors import UnavailableError, UsageError
+from aiflow_core.errors import ConfigError, UnavailableError, UsageError
 from aiflow_core.model.event import Event, EventType
 from aiflow_scheduler_event.engine import Engine
 from aiflow_scheduler_event.state import Changes, DeadLetter, OutboxEntry, Reply, State
@@ -56,8 +56,11 @@ class Decider:
         messages that have been delivered and can be forgotten.
 
         An event that cannot be taken in, however often it is tried, goes to the dead letters; the
-        others are then done one by one.
+        others are then done one by one. `ConfigError` when they do not follow on what was taken in
+        before: the log has been cut.
         """
+        if batch and batch[0].offset != self.state.offset + 1:
+            raise missing(self.state.offset)
         try:
             yield self._commit(batch, arrived)
             return
@@ -108,3 +111,11 @@ class Decider:
     def _load(self) -> None:
         state, self.unsent = self._store.load(self.epoch)
         self._engine = Engine(state)
+
+
+def missing(offset: int) -> ConfigError:
+    """The error that says that the log does not go on behind `offset`, although it is longer."""
+    return ConfigError(
+        f"The log was cut too early: event {offset + 1} is gone, and was not yet taken in.",
+        next_step="Restore the log, or start with empty metadata (`aiflow db reset`).",
+    )

@@ -19,7 +19,7 @@ from aiflow_core.errors import AIFlowError, ConfigError, UnavailableError
 from aiflow_core.model.event import Event
 from aiflow_core.model.execution import TaskExecution, WorkflowExecution
 from aiflow_core.specs.event_store import EventStore, Subscription
-from aiflow_scheduler_event.decider import Decider, Step
+from aiflow_scheduler_event.decider import Decider, Step, missing
 from aiflow_scheduler_event.membership import Membership
 from aiflow_scheduler_event.state import OutboxEntry, Reply, State, Timer
 from aiflow_scheduler_event.store import LostRaceError, Store
@@ -266,15 +266,26 @@ class Loop:
         return self._deployment.clock
 
     def begin(self, epoch: int) -> None:
-        """Load what was last committed, and take it up again as the leader of that epoch."""
-        decider = self._decider = Decider(self._store, epoch)
-        self._check_log()
+        """Load what was last committed, and take it up again as the leader of that epoch.
+
+        First decides on what the log holds already: what has become of an attempt may stand there,
+        and only there, when its machine has failed.
+        """
+        self._decider = Decider(self._store, epoch)
+        head = self._check_log()
+        self.outbox.clear()
+        for entry in self._decider.unsent:
+            self._send(entry)
+        while self.state.offset < head:
+            batch = self._events.read(self.state.offset, until=head, limit=_MOST_AT_ONCE)
+            if not batch:
+                raise missing(self.state.offset)
+            for step in self._decider.take_in(batch, []):
+                # What executors and condition hosts are to do follows from the state, below.
+                self._after_commit(step, [entry for entry in step.due if entry.is_kept])
         self.inbox.open(self.state.offset)
         self._timers.replace_all(self.state.timers.values())
-        self.outbox.clear()
         self._resume(self.state)
-        for entry in decider.unsent:
-            self._send(entry)
 
     def step(self, wait: float = 0) -> None:
         """Take in what has come, waiting for it at most so many seconds."""
@@ -287,7 +298,12 @@ class Loop:
             return
         for step in self._decider.take_in(batch, arrived):
             self._failures = 0
-            self._after_commit(step)
+            self._timers.update(
+                (key, value if isinstance(value, Timer) else None)
+                for (cls, key), value in step.changes.stored.items()
+                if cls is Timer
+            )
+            self._after_commit(step, step.due)
 
     def end(self) -> None:
         """Take in no more, until the next `begin`."""
@@ -329,9 +345,9 @@ class Loop:
         finally:
             self.inbox.wake()
 
-    def _check_log(self) -> None:
-        """Refuse a log that is older than the metadata: events would be missing, or their numbers
-        be given to others."""
+    def _check_log(self) -> int:
+        """The end of the log. Refuse one that is older than the metadata: events would be missing,
+        or their numbers be given to others."""
         head = self._events.head()
         if head < self.state.offset:
             raise ConfigError(
@@ -342,14 +358,10 @@ class Loop:
             )
         if not self.opened.done():
             self.opened.set_result(None)
+        return head
 
-    def _after_commit(self, step: Step) -> None:
-        self._timers.update(
-            (key, value if isinstance(value, Timer) else None)
-            for (cls, key), value in step.changes.stored.items()
-            if cls is Timer
-        )
-        for entry in step.due:
+    def _after_commit(self, step: Step, due: Iterable[OutboxEntry]) -> None:
+        for entry in due:
             self._send(entry)
         for reply in step.changes.replies:
             with self._answers_lock:
