@@ -23,6 +23,7 @@ from aiflow_core.model.execution import AttemptKey, AttemptReport, AttemptReques
 from aiflow_core.model.status import TASK_FINISHED, TaskStatus
 from aiflow_core.model.workflow import TaskDefinition
 from aiflow_core.testing.blob_manager import MemoryBlobManager
+from aiflow_core.testing.executor import alone
 from aiflow_executor_local.executor import LocalExecutor
 
 PAUSE = 0.05
@@ -61,6 +62,7 @@ class Bench:
             ),
             blobs,
             self._take,
+            alone,
         )
 
     def run(self, task: TaskDefinition, count: int, *, at_once: bool) -> dict[int, int]:
