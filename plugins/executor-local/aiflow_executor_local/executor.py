@@ -6,6 +6,7 @@ state; reports are made from that thread.
 
 import asyncio
 import logging
+import math
 import os
 import shutil
 import signal
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from aiflow_core.bundle import fetch, snapshot_directory
+from aiflow_core.clock import Clock
 from aiflow_core.deployment import Deployment
 from aiflow_core.errors import AIFlowError, ConfigError, UnavailableError
 from aiflow_core.model.execution import AttemptKey, AttemptReport, AttemptRequest, BundleRef
@@ -25,14 +27,17 @@ from aiflow_core.model.status import TaskStatus
 from aiflow_core.specs.blob_manager import BlobManager
 from aiflow_core.specs.executor import Claim, Executor, Report
 from aiflow_executor_local import groups
-from aiflow_executor_local.messages import Job, Warmup, needs_bundle
+from aiflow_executor_local.lease import LOST
+from aiflow_executor_local.messages import Job, Renewal, Warmup, needs_bundle
 from aiflow_executor_local.run_directory import RunDirectory
 from aiflow_executor_local.slots import Slots
-from aiflow_executor_local.zygotes import Zygotes
+from aiflow_executor_local.zygotes import Zygote, Zygotes
 
 VANISHED = "vanished without a result (was the machine restarted?)"
 _DAY_MS = 24 * 3600 * 1000
 _LOOK = 0.005
+# Seconds until a claim is asked for again that nobody could answer.
+_ASK_AGAIN = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +91,10 @@ class LocalExecutor(Executor):
         self._attempts: dict[AttemptKey, _Attempt] = {}
         self._fetching: dict[str, asyncio.Task[Path]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._term = 0
+        self._leased_until = math.inf
+        self._renewal: Renewal | None = None
+        self._lease_changed = threading.Event()
 
     # --- called from any thread ---
 
@@ -98,6 +107,7 @@ class LocalExecutor(Executor):
         claim: Claim,
     ) -> None:
         self._deployment = deployment
+        self._clock = deployment.clock
         self._home = deployment.home.absolute()
         self._blobs = blobs
         self._report = report
@@ -125,6 +135,13 @@ class LocalExecutor(Executor):
         stack.callback(thread.join)
         stack.callback(self._loop.call_soon_threadsafe, self._closing.set)
 
+    def renew(self, seconds: float) -> None:
+        # Processes live by the machine's clock, this executor by that of the deployment: the same,
+        # except in tests.
+        now = Clock().monotonic()
+        renewal = Renewal(at=now, until=now + seconds)
+        self._loop.call_soon_threadsafe(self._renew, self._clock.monotonic(), seconds, renewal)
+
     def submit(self, request: AttemptRequest) -> None:
         self._loop.call_soon_threadsafe(self._attend, request, True)
 
@@ -144,12 +161,15 @@ class LocalExecutor(Executor):
         # Each attempt that is being stopped has a thread that waits for its end.
         self._loop.set_default_executor(ThreadPoolExecutor(self._parallelism + 8))
         self._closing = asyncio.Event()
+        self._is_leased = asyncio.Event()
+        self._is_leased.set()
         self._zygotes.prepare()
         self._spawn(self._remove_old_results())
         ready.set()
         await self._closing.wait()
         for attempt in self._attempts.values():
             attempt.ended.set()  # ends the wait for its end
+        self._lease_changed.set()
         self._zygotes.close()
 
     def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
@@ -177,13 +197,15 @@ class LocalExecutor(Executor):
         attempt.is_handed_over = True
         self._see_through(attempt, self._watch_in_slot(attempt))
 
-    def _see_through(self, attempt: "_Attempt", work: Coroutine[Any, Any, AttemptReport]) -> None:
+    def _see_through(
+        self, attempt: "_Attempt", work: Coroutine[Any, Any, AttemptReport | None]
+    ) -> None:
         """Do the work, and report what comes of it, whatever happens."""
         self._attempts[attempt.key] = attempt
         attempt.task = self._spawn(work)
         attempt.task.add_done_callback(lambda task: self._conclude(attempt, task))
 
-    def _conclude(self, attempt: "_Attempt", work: asyncio.Task[AttemptReport]) -> None:
+    def _conclude(self, attempt: "_Attempt", work: asyncio.Task[AttemptReport | None]) -> None:
         key = attempt.key
         attempt.started.set()
         attempt.ended.set()
@@ -194,24 +216,46 @@ class LocalExecutor(Executor):
         elif error := work.exception():
             log.error("The executor failed at attempt %s", key, exc_info=error)
             self._report(_failed(key, f"The executor failed: {_reason(error)}"))
-        else:
-            self._report(work.result())
+        elif report := work.result():
+            self._report(report)
 
-    async def _run(self, attempt: "_Attempt", request: AttemptRequest) -> AttemptReport:
+    async def _run(self, attempt: "_Attempt", request: AttemptRequest) -> AttemptReport | None:
+        """The final report; None when the attempt is not this server's to run."""
         await self._slots.acquire()
         try:
-            report = await self._hand_over(attempt, request)
+            return await self._start_claimed(attempt, request)
         except Exception as error:
             if not isinstance(error, AIFlowError):
                 log.exception("Attempt %s could not be started", attempt.key)
             report = _failed(attempt.key, _reason(error))
             if not attempt.directory.settle(report):
                 report = await self._watch(attempt)
+            return report
         finally:
             self._slots.release()
-        return report
 
-    async def _hand_over(self, attempt: "_Attempt", request: AttemptRequest) -> AttemptReport:
+    async def _start_claimed(
+        self, attempt: "_Attempt", request: AttemptRequest
+    ) -> AttemptReport | None:
+        """Claim it when everything else is done, so that what was claimed is started: also when
+        all that is left to do is to say why it cannot be."""
+        try:
+            warmup, job = await self._prepare(request)
+        except Exception:
+            if await self._claimed_in(attempt) is None:
+                return None
+            raise
+        term = await self._claimed_in(attempt)
+        if term is None:
+            return None
+        zygote = await self._zygotes.get(warmup)
+        self._look_at_lease()
+        if term != self._term:
+            raise UnavailableError(LOST)
+        return await self._hand_over(attempt, zygote, job)
+
+    async def _prepare(self, request: AttemptRequest) -> tuple[Warmup, Job]:
+        """Let there be a zygote that can run the job."""
         source, warmup = "", Warmup()
         if request.bundle is not None:
             source = str(await self._snapshot(request.bundle))
@@ -222,14 +266,31 @@ class LocalExecutor(Executor):
             warmup = Warmup(snapshot=source, entry=request.bundle.entry)
         else:
             warmup = Warmup(operator=request.task.operator)
-        zygote = await self._zygotes.get(warmup)
-        job = Job(
+        await self._zygotes.get(warmup)
+        return warmup, Job(
             request=request,
             home=str(self._home),
             log_dir=str(self._deployment.log_dir.absolute()),
             notification_uri=self._deployment.notification_uri,
             snapshot=source,
         )
+
+    async def _claimed_in(self, attempt: "_Attempt") -> int | None:
+        """Ask whether this server may start the attempt, until there is an answer; the term in
+        which it may, None when it may not."""
+        while True:
+            self._look_at_lease()
+            await self._is_leased.wait()
+            term = self._term
+            try:
+                # In a thread: it may take as long as a database.
+                granted = await self._loop.run_in_executor(None, self._claim, attempt.key)
+                return term if granted else None
+            except UnavailableError as error:
+                log.warning("Nobody knows whether to start %s: %s", attempt.key, error)
+            await asyncio.to_thread(self._clock.wait, attempt.ended, _ASK_AGAIN)
+
+    async def _hand_over(self, attempt: "_Attempt", zygote: Zygote, job: Job) -> AttemptReport:
         attempt.is_handed_over = True
         report = await zygote.run(job, lambda: self._started(attempt))
         if report is not None:
@@ -260,6 +321,8 @@ class LocalExecutor(Executor):
         """Wait until nobody holds the lock of the run directory, then see how it ended."""
         directory = attempt.directory
         if directory.holder() is not None:
+            attempt.is_watched = True
+            self._pass_on_lease(attempt)
             self._started(attempt)
         while (leader := directory.leader()) is not None:
             await _end_of(leader, directory)
@@ -271,12 +334,64 @@ class LocalExecutor(Executor):
             await asyncio.sleep(_LOOK)
         if not directory.exists():
             return _failed(attempt.key, VANISHED)
-        return directory.conclude(VANISHED)
+        return directory.conclude(LOST if attempt.is_lost else VANISHED)
 
     def _started(self, attempt: "_Attempt") -> None:
         if not attempt.started.is_set():
             attempt.started.set()
             self._report(AttemptReport(key=attempt.key, status=TaskStatus.RUNNING))
+
+    # --- the lease ---
+
+    def _renew(self, now: float, seconds: float, renewal: Renewal) -> None:
+        is_first = self._renewal is None
+        self._look_at_lease(now)  # too late for what ran when the last one ended
+        self._leased_until, self._renewal = now + seconds, renewal
+        self._is_leased.set()
+        self._lease_changed.set()
+        self._tell_lease()
+        if is_first:
+            self._spawn(self._guard_lease())
+
+    async def _guard_lease(self) -> None:
+        """Notice the end of the lease when nothing else does."""
+        while not self._closing.is_set():
+            await self._is_leased.wait()
+            self._lease_changed.clear()
+            left = self._leased_until - self._clock.monotonic()
+            await asyncio.to_thread(self._clock.wait, self._lease_changed, max(0.0, left))
+            self._look_at_lease()
+
+    def _look_at_lease(self, now: float | None = None) -> None:
+        """End everything when the lease has ended. What begins after the next renewal belongs to
+        another term, and the claims of this one do not count any more."""
+        now = self._clock.monotonic() if now is None else now
+        if now < self._leased_until or not self._is_leased.is_set():
+            return
+        self._is_leased.clear()
+        self._term += 1
+        moment = Clock().monotonic()
+        self._renewal = Renewal(at=moment, until=0.0)
+        self._tell_lease()
+
+    def _tell_lease(self) -> None:
+        assert self._renewal is not None
+        self._zygotes.renew(self._renewal)
+        for attempt in self._attempts.values():
+            if attempt.is_watched:
+                self._pass_on_lease(attempt)
+
+    def _pass_on_lease(self, attempt: "_Attempt") -> None:
+        """Extend, or end, an attempt whose zygote is gone, or hears only who started it."""
+        if self._renewal is None:
+            return
+        try:
+            attempt.directory.lend(self._renewal.until)
+        except OSError:
+            log.warning("The lease of %s cannot be extended", attempt.key, exc_info=True)
+        leader = attempt.directory.leader()
+        if leader is not None and not self._is_leased.is_set():
+            attempt.is_lost = groups.send(leader, signal.SIGKILL)
 
     # --- stopping ---
 
@@ -306,8 +421,7 @@ class LocalExecutor(Executor):
         group = directory.leader()
         if group is None or not groups.send(group, signal.SIGTERM):
             return
-        clock = self._deployment.clock
-        if await asyncio.to_thread(clock.wait, attempt.ended, self._stop_grace):
+        if await asyncio.to_thread(self._clock.wait, attempt.ended, self._stop_grace):
             return
         if directory.leader() == group:
             groups.send(group, signal.SIGKILL)
@@ -322,7 +436,7 @@ class LocalExecutor(Executor):
 
     async def _remove_old_results(self) -> None:
         """The scheduler does not say when it has made a report durable; so they are kept long."""
-        before = self._deployment.clock.now_ms() - self._keep_results * _DAY_MS
+        before = self._clock.now_ms() - self._keep_results * _DAY_MS
         await asyncio.to_thread(_remove_finished, self._home / "run", before)
 
 
@@ -332,8 +446,10 @@ class _Attempt:
     def __init__(self, directory: RunDirectory) -> None:
         self.key = directory.key
         self.directory = directory
-        self.task: asyncio.Task[AttemptReport]
+        self.task: asyncio.Task[AttemptReport | None]
         self.is_handed_over = False
+        self.is_watched = False
+        self.is_lost = False
         self.is_stopping = False
         self.started = asyncio.Event()
         self.ended = threading.Event()

@@ -1,6 +1,6 @@
 """What executor, zygote and child say to one another: one JSON value per line.
 
-executor -> zygote: one `Warmup`, then any number of `Job`s
+executor -> zygote: one `Warmup`, then any number of `Job`s and `Renewal`s
 zygote -> executor: one `Ready`, then `Notice`s
 zygote -> child:    one `Job`
 child -> zygote:    RUNNING or TAKEN; DONE when it has succeeded and has only to end
@@ -30,7 +30,7 @@ class Ready(Value, frozen=True):
     problem: str = ""
 
 
-class Job(Value, frozen=True):
+class Job(Value, tag=True, frozen=True):
     """An attempt and where it finds things. `snapshot`: directory of the unpacked bundle, empty
     when there is none."""
 
@@ -39,6 +39,17 @@ class Job(Value, frozen=True):
     log_dir: str
     notification_uri: str
     snapshot: str = ""
+
+
+class Renewal(Value, tag=True, frozen=True):
+    """Attempts may run until `until`. What ran when the time of the one before had passed is not
+    saved by one that was said, `at`, only then. Moments of the machine's monotonic clock."""
+
+    at: float
+    until: float
+
+
+Order = Job | Renewal
 
 
 class Notice(Value, frozen=True):

@@ -5,6 +5,8 @@ Everything that must survive a crash of the executor stands here, and nowhere el
 * the directory itself: the attempt was started; it comes into being with the lock held
 * `lock`: byte 0 is locked by the attempt's process, byte 1 by its zygote; names the process
 * `stop`: somebody asked the attempt to stop
+* `lease`: until when it may run, by word of an executor that took it over from the one that knows
+  its zygote
 * `result.json`: the final report
 
 Nothing is forced to disk. A crash of the machine ends the attempts as well, and one whose result
@@ -106,6 +108,21 @@ class RunDirectory:
 
     def stop_requested(self) -> bool:
         return (self.path / "stop").exists()
+
+    def lend(self, until: float) -> None:
+        """Let the attempt run until that moment of the machine's monotonic clock, whatever its
+        zygote was told."""
+        draft = f"{self.path}/lease.{os.getpid()}"
+        with open(draft, "w") as file:
+            file.write(repr(until))
+        os.rename(draft, f"{self.path}/lease")
+
+    def lease(self) -> float | None:
+        """The moment that `lend` was given last, None when there was none."""
+        try:
+            return float((self.path / "lease").read_text())
+        except (FileNotFoundError, NotADirectoryError):
+            return None
 
     def finish(self, report: AttemptReport) -> None:
         """Write the final report; nobody sees half of it."""

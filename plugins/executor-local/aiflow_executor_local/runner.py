@@ -26,6 +26,7 @@ from aiflow_core.model.status import TaskStatus
 from aiflow_core.model.workflow import Workflow
 from aiflow_core.specs.operator import AttemptStopped, Operator, TaskContext
 from aiflow_executor_local import groups
+from aiflow_executor_local.lease import Deadline
 from aiflow_executor_local.messages import DONE, RUNNING, TAKEN, Job, needs_bundle
 from aiflow_executor_local.run_directory import RunDirectory
 from aiflow_executor_local.workspace import working_copy
@@ -37,9 +38,9 @@ _REHEARSAL = "from aiflow_core import Workflow\nworkflow = Workflow('rehearsal')
 log = logging.getLogger("aiflow.task")
 
 
-def serve(zygote: socket.socket) -> NoReturn:
+def serve(zygote: socket.socket, deadline: Deadline) -> NoReturn:
     """Wait for a job, run it, and end the process. Ends at once when the zygote does not want it
-    any more."""
+    any more; does not begin with the user's code when the deadline has passed."""
     groups.inherit_orphans()
     atexit._clear()  # what the zygote registered is the zygote's to run
     if not select.select([zygote], [], [], 0)[0]:
@@ -50,7 +51,7 @@ def serve(zygote: socket.socket) -> NoReturn:
         if not received:
             os._exit(0)
         data += received
-    _run(decode(data, Job), zygote)
+    _run(decode(data, Job), zygote, deadline)
 
 
 def _rehearse() -> None:
@@ -82,7 +83,7 @@ def operator_class(name: str) -> type[Operator]:
     return driver_class("aiflow.operator", name)
 
 
-def _run(job: Job, zygote: socket.socket) -> NoReturn:
+def _run(job: Job, zygote: socket.socket, deadline: Deadline) -> NoReturn:
     leader = os.getpid()
     run = RunDirectory(job.home, job.request.key)
     # The descriptor stays open, and so the lock held, for as long as this process lives.
@@ -91,7 +92,7 @@ def _run(job: Job, zygote: socket.socket) -> NoReturn:
         os._exit(0)
     _tell(zygote, RUNNING)
     try:
-        report = _attempt(job, run)
+        report = _attempt(job, run, deadline)
     finally:
         # User code may fork, and its child may come back here by an exception or by returning.
         if os.getpid() != leader:
@@ -110,10 +111,10 @@ def _tell(zygote: socket.socket, message: bytes) -> None:
         zygote.sendall(message)
 
 
-def _attempt(job: Job, run: RunDirectory) -> AttemptReport:
+def _attempt(job: Job, run: RunDirectory, deadline: Deadline) -> AttemptReport:
     key = job.request.key
     try:
-        status, reason = _outcome(job, run)
+        status, reason = _outcome(job, run, deadline)
     except AttemptStopped:
         status, reason = TaskStatus.STOPPED, ""
     except SystemExit as exit:
@@ -125,7 +126,7 @@ def _attempt(job: Job, run: RunDirectory) -> AttemptReport:
     return AttemptReport(key=key, status=status, reason=reason)
 
 
-def _outcome(job: Job, run: RunDirectory) -> tuple[TaskStatus, str]:
+def _outcome(job: Job, run: RunDirectory, deadline: Deadline) -> tuple[TaskStatus, str]:
     request = job.request
     _open_log(log_file(Path(job.log_dir), request.workflow_name, request.key))
     signal.signal(signal.SIGTERM, _interrupt)
@@ -137,7 +138,9 @@ def _outcome(job: Job, run: RunDirectory) -> tuple[TaskStatus, str]:
             notification_uri=job.notification_uri,
         ).to_environment()
     )
-    operator = _operator(job, run)
+    directory = _enter_directory(job, run)
+    deadline.check()
+    operator = _operator(request, directory)
     context = TaskContext(
         key=request.key,
         namespace=request.namespace,
@@ -164,7 +167,8 @@ def _stop(operator: Operator, context: TaskContext) -> tuple[TaskStatus, str]:
     return TaskStatus.STOPPED, ""
 
 
-def _operator(job: Job, run: RunDirectory) -> Operator:
+def _enter_directory(job: Job, run: RunDirectory) -> Path:
+    """The current directory of the task from now on."""
     request = job.request
     directory = run.path
     if job.snapshot and request.bundle is not None:
@@ -176,6 +180,10 @@ def _operator(job: Job, run: RunDirectory) -> Operator:
             Path(request.bundle.entry).stem,
         )
     os.chdir(directory)
+    return directory
+
+
+def _operator(request: AttemptRequest, directory: Path) -> Operator:
     if needs_bundle(request):
         assert request.bundle is not None
         return _find(load_bundle(directory, request.bundle.entry), request)
@@ -260,4 +268,4 @@ def _clean(text: str) -> str:
 
 
 if __name__ == "__main__":
-    serve(socket.socket(fileno=int(sys.argv[1])))
+    serve(socket.socket(fileno=int(sys.argv[1])), Deadline(int(sys.argv[2])))

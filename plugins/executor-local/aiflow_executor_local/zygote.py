@@ -9,6 +9,7 @@ forking takes longer than sending a message.
 import contextlib
 import gc
 import logging
+import math
 import os
 import selectors
 import signal
@@ -25,12 +26,26 @@ from aiflow_core.model.execution import AttemptReport
 from aiflow_core.model.serialization import decode
 from aiflow_core.model.status import TaskStatus
 from aiflow_executor_local import groups, runner
-from aiflow_executor_local.messages import DONE, RUNNING, TAKEN, Job, Notice, Ready, Warmup, line
+from aiflow_executor_local.lease import LOST, Deadline
+from aiflow_executor_local.messages import (
+    DONE,
+    RUNNING,
+    TAKEN,
+    Job,
+    Notice,
+    Order,
+    Ready,
+    Renewal,
+    Warmup,
+    line,
+)
 from aiflow_executor_local.run_directory import RunDirectory
 
 _PATIENCE = 0.5
 _MARGIN = 1.0
 _REFILL_AFTER = 0.01
+# Seconds between two looks at who took over the children of an executor that is gone.
+_LOOK = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -89,9 +104,12 @@ class Zygote:
         self._stop_grace = stop_grace
         self._clock = Clock()
         self._connected = True
-        self._kill_at: float | None = None
+        self._kill_at = math.inf
         self._refill_at = 0.0
+        self._deadline = Deadline.create()
+        self._look_at = math.inf
         self._received = b""
+        self._unsent = b""
         self._idle: deque[Child] = deque()
         self._busy: dict[int, Child] = {}
         self._dying: list[Child] = []
@@ -123,7 +141,8 @@ class Zygote:
             log.exception("The warm-up failed")
             problem = runner.describe(error)
         with contextlib.suppress(UsageError):
-            decode(b"{}", Job)  # the decoder learns the type, which each child would do anew
+            # The decoder learns the type, which each child would do anew.
+            decode(b"{}", Job)
         signal.setitimer(signal.ITIMER_REAL, 0)
         # What was imported stays for good: do not let the collector touch, and so copy, its pages.
         gc.collect()
@@ -135,19 +154,24 @@ class Zygote:
         """Until the executor is gone and the last child has ended."""
         signal.set_wakeup_fd(self._wakeup_writer.fileno(), warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
-        self._selector.register(self._executor, selectors.EVENT_READ, self._read_jobs)
+        self._selector.register(self._executor, selectors.EVENT_READ, self._attend_executor)
         self._selector.register(self._wakeup, selectors.EVENT_READ, self._reap)
-        self._read_jobs(b"")
+        self._follow(b"")
         while self._connected or self._busy or self._dying:
             ready = self._selector.select(self._timeout())
             for key, _ in ready:
                 key.data()
-            if not ready and self._connected and len(self._idle) < self._idle_children:
+            now = self._clock.monotonic()
+            if now >= self._look_at:
+                self._end_what_is_over(now)
+            if now >= self._kill_at:
+                self._kill_at = math.inf
+                self._kill_all()
+            if not ready and self._lacks_children and now >= self._refill_at:
                 self._idle.append(self._fork())
             elif not ready:
                 # Nobody died for a while: perhaps what is left is dead, but not ours to reap.
                 self._bury(groups.kill)
-            self._kill_when_due()
 
     # --- the executor ---
 
@@ -160,32 +184,55 @@ class Zygote:
         first, _, self._received = self._received.partition(b"\n")
         return first
 
-    def _read_jobs(self, received: bytes | None = None) -> None:
-        if received is None:
+    def _attend_executor(self) -> None:
+        if self._unsent:
+            self._send(b"")
+        # All that it has said: after a pause, what it said last is what counts.
+        while self._connected:
             try:
-                received = self._executor.recv(65536)
+                received = self._executor.recv(65536, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return
             except ConnectionResetError:
                 received = b""
-            if not received:
+            if received:
+                self._follow(received)
+            else:
                 self._disconnect()
-                return
+
+    def _follow(self, received: bytes) -> None:
         *lines, self._received = (self._received + received).split(b"\n")
         for text in lines:
-            self._start(text)
+            order: Order = decode(text, Order)  # type: ignore[arg-type]
+            if isinstance(order, Job):
+                self._start(order, text)
+            else:
+                self._renew(order)
 
     def _send(self, message: bytes) -> None:
+        """Never waits: an executor that is stopped must not keep its zygote from anything."""
         if not self._connected:
             return
+        was_behind, self._unsent = bool(self._unsent), self._unsent + message
         try:
-            self._executor.sendall(message)
+            while self._unsent:
+                sent = self._executor.send(self._unsent, socket.MSG_DONTWAIT)
+                self._unsent = self._unsent[sent:]
+        except BlockingIOError:
+            pass
         except OSError:
             self._disconnect()
+            return
+        if was_behind != bool(self._unsent):
+            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._unsent else 0)
+            self._selector.modify(self._executor, events, self._attend_executor)
 
     def _disconnect(self) -> None:
         """Without an executor no new job can come. What runs goes on, or is told to stop."""
         if not self._connected:
             return
         self._connected = False
+        self._look_at = 0.0
         with contextlib.suppress(KeyError):
             self._selector.unregister(self._executor)
         self._executor.close()
@@ -200,20 +247,20 @@ class Zygote:
 
     # --- children ---
 
-    def _start(self, text: bytes) -> None:
-        job = decode(text, Job)
+    def _start(self, job: Job, text: bytes) -> None:
         run = RunDirectory(job.home, job.request.key)
         if job.request.task.config.isolation == "fresh":
             child = self._spawn()
         else:
             child = self._idle.popleft() if self._idle else self._fork()
+        with contextlib.suppress(OSError):  # it died just now, which its end will tell
+            child.channel.sendall(text + b"\n")
         child.run = run
         # Forking takes longer than a short task: leave the time to the task, and to its end.
         self._refill_at = self._clock.monotonic() + _REFILL_AFTER
+        self._look_at = min(self._look_at, self._deadline.get())
         self._busy[child.pid] = child
         self._selector.register(child.channel, selectors.EVENT_READ, lambda: self._listen(child))
-        with contextlib.suppress(OSError):  # it died just now, which its end will tell
-            child.channel.sendall(text + b"\n")
 
     def _fork(self) -> Child:
         ours, theirs = socket.socketpair()
@@ -234,7 +281,7 @@ class Zygote:
                 inherited.close()
             for sibling in (*self._idle, *self._busy.values(), *self._dying):
                 sibling.close()
-            runner.serve(channel)
+            runner.serve(channel, self._deadline)
         except BaseException:
             log.exception("A child failed outside of its task")
         finally:
@@ -242,10 +289,13 @@ class Zygote:
 
     def _spawn(self) -> Child:
         ours, theirs = socket.socketpair()
-        theirs.set_inheritable(True)
-        command = [sys.executable, "-P", "-m", runner.__name__, str(theirs.fileno())]
+        inherited = theirs.detach(), os.dup(self._deadline.descriptor)
+        for descriptor in inherited:
+            os.set_inheritable(descriptor, True)
+        command = [sys.executable, "-P", "-m", runner.__name__, *map(str, inherited)]
         pid = os.posix_spawn(sys.executable, command, os.environ, setsid=True)
-        theirs.close()
+        for descriptor in inherited:
+            os.close(descriptor)
         return Child(pid, ours)
 
     def _listen(self, child: Child) -> None:
@@ -301,7 +351,10 @@ class Zygote:
             return
         while child.is_heard:
             self._listen(child)  # what it said last
-        child.death = _death(code)
+        if not child.death:
+            # An executor that took the attempt over may have been the first to end it.
+            is_lost = code == -signal.SIGKILL and self._clock.monotonic() >= self._until(child)
+            child.death = LOST if is_lost else _death(code)
         self._dying.append(child)
 
     def _conclude(self, child: Child) -> None:
@@ -318,18 +371,51 @@ class Zygote:
 
     # --- time ---
 
-    def _timeout(self) -> float | None:
-        if self._connected and len(self._idle) < self._idle_children:
-            return max(0.0, self._refill_at - self._clock.monotonic())
-        if self._kill_at is not None:
-            return max(0.0, self._kill_at - self._clock.monotonic())
-        return _PATIENCE if self._dying else None
+    @property
+    def _lacks_children(self) -> bool:
+        return self._connected and len(self._idle) < self._idle_children
 
-    def _kill_when_due(self) -> None:
-        if self._kill_at is not None and self._clock.monotonic() >= self._kill_at:
-            self._kill_at = None
-            for child in self._busy.values():
-                groups.send(child.pid, signal.SIGKILL)
+    def _timeout(self) -> float | None:
+        due = min(self._look_at, self._kill_at)
+        if self._lacks_children:
+            due = min(due, self._refill_at)
+        left = max(0.0, due - self._clock.monotonic())
+        if self._dying:
+            return min(left, _PATIENCE)
+        return None if left == math.inf else left
+
+    def _renew(self, renewal: Renewal) -> None:
+        if renewal.at >= self._deadline.get():
+            self._end_what_is_over(renewal.at)
+        self._deadline.set(renewal.until)
+        self._look_at = renewal.until
+
+    def _end_what_is_over(self, now: float) -> None:
+        """Kill the children whose time has passed, and see when it passes for the next."""
+        left = [self._until(child) for child in self._busy.values()]
+        for child, until in zip(self._busy.values(), left, strict=True):
+            if now >= until:
+                child.death = LOST
+                _kill(child)
+        self._look_at = min((until for until in left if until > now), default=math.inf)
+        if not self._connected:
+            self._look_at = min(self._look_at, now + _LOOK)
+
+    def _until(self, child: Child) -> float:
+        """The end of its lease: another executor that has taken it over knows better."""
+        assert child.run is not None
+        lent = child.run.lease()
+        return self._deadline.get() if lent is None else lent
+
+    def _kill_all(self) -> None:
+        for child in self._busy.values():
+            _kill(child)
+
+
+def _kill(child: Child) -> None:
+    # A child that was forked a moment ago has not made its group yet.
+    if not groups.send(child.pid, signal.SIGKILL):
+        os.kill(child.pid, signal.SIGKILL)
 
 
 def _death(code: int) -> str:

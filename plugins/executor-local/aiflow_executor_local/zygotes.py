@@ -11,7 +11,7 @@ from aiflow_core.errors import UnavailableError
 from aiflow_core.model.execution import AttemptKey, AttemptReport
 from aiflow_core.model.serialization import decode
 from aiflow_core.model.status import TaskStatus
-from aiflow_executor_local.messages import Job, Notice, Ready, Warmup, line
+from aiflow_executor_local.messages import Job, Notice, Ready, Renewal, Warmup, line
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +61,10 @@ class Zygote:
             self._jobs.pop(job.request.key, None)
         return None if notice is None or notice.taken else notice.report
 
+    def renew(self, renewal: Renewal) -> None:
+        """Tell it until when its attempts may run."""
+        self._writer.write(line(renewal))
+
     def close(self) -> None:
         """Let it go: it ends when its last attempt has."""
         self.is_alive = False
@@ -108,6 +112,7 @@ class Zygotes:
         self._start_timeout = start_timeout
         self._warm: dict[Warmup, asyncio.Task[Zygote]] = {}
         self._spare: asyncio.Task[Zygote] | None = None
+        self._renewal: Renewal | None = None
 
     def prepare(self) -> None:
         """Start the next zygote before anybody needs it."""
@@ -131,6 +136,13 @@ class Zygotes:
             if zygote.is_alive:
                 return zygote
             self._drop(warmup, task)
+
+    def renew(self, renewal: Renewal) -> None:
+        """Tell all of them, also those to come, until when attempts may run."""
+        self._renewal = renewal
+        for task in self._warm.values():
+            if task.done() and not task.exception() and task.result().is_alive:
+                task.result().renew(renewal)
 
     def close(self) -> None:
         """Let all of them go."""
@@ -170,6 +182,8 @@ class Zygotes:
         except BaseException:
             zygote.close()
             raise
+        if self._renewal is not None:
+            zygote.renew(self._renewal)
         self.prepare()
         return zygote
 
