@@ -1,9 +1,13 @@
 """The contract suite of executors, and one that runs nothing but does what a test tells it."""
 
+import contextlib
+import itertools
+import math
 import os
 import threading
 import time
 from abc import ABC, abstractmethod
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,6 +17,7 @@ import pytest
 
 from aiflow_core.bundle import pack
 from aiflow_core.deployment import Deployment
+from aiflow_core.errors import UnavailableError
 from aiflow_core.model.execution import AttemptKey, AttemptReport, AttemptRequest, BundleRef
 from aiflow_core.model.status import TASK_FINISHED, TaskStatus
 from aiflow_core.model.workflow import TaskConfig, TaskDefinition
@@ -31,12 +36,24 @@ def alone(key: AttemptKey) -> bool:
 
 
 class MemoryExecutor(Executor):
-    """Attempts that run when they are submitted and end when a test says so."""
+    """Attempts that run when they are submitted and end when a test says so.
+
+    The claim is asked by the thread that submits; there is a thread of its own from the first
+    renewal on, or when nobody knew the answer.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._waiting: dict[AttemptKey, AttemptRequest] = {}
+        self._asking: set[AttemptKey] = set()
         self._running: dict[AttemptKey, AttemptRequest] = {}
         self._ended: dict[AttemptKey, AttemptReport] = {}
+        self._unsaid: deque[AttemptReport] = deque()
+        self._until = math.inf
+        self._term = 0
+        self._watch: threading.Thread | None = None
+        self._wake = threading.Event()
+        self._is_closed = False
         self.started: list[AttemptRequest] = []
         """Every attempt that was started, in order; each once."""
 
@@ -48,36 +65,50 @@ class MemoryExecutor(Executor):
         report: Report,
         claim: Claim,
     ) -> None:
+        self._clock = deployment.clock
         self._report = report
         self._claim = claim
+        stack.callback(self._close)
+
+    def renew(self, seconds: float) -> None:
+        with self._lock:
+            self._look_at_time()
+            self._until = self._clock.monotonic() + seconds
+        self._say()
+        self._watch_time()
+        self._wake.set()
 
     def submit(self, request: AttemptRequest) -> None:
         with self._lock:
-            if request.key not in self._running and request.key not in self._ended:
-                if not self._claim(request.key):
-                    return
-                self._running[request.key] = request
-                self.started.append(request)
-        self.adopt(request)
+            if request.key in self._waiting:
+                return
+            is_new = request.key not in self._running and request.key not in self._ended
+            if is_new:
+                self._waiting[request.key] = request
+        if is_new:
+            self._ask(request)
+        else:
+            self.adopt(request)
 
     def adopt(self, request: AttemptRequest) -> None:
+        key = request.key
         with self._lock:
-            report = self._ended.get(request.key)
-            if report is None:
-                report = AttemptReport(
-                    key=request.key,
-                    status=TaskStatus.RUNNING
-                    if request.key in self._running
-                    else TaskStatus.FAILED,
-                    reason="" if request.key in self._running else "vanished without a result",
+            if key in self._running:
+                report = AttemptReport(key=key, status=TaskStatus.RUNNING)
+            else:
+                vanished = AttemptReport(
+                    key=key, status=TaskStatus.FAILED, reason="vanished without a result"
                 )
+                report = self._ended.get(key, vanished)
         self._report(report)
 
     def stop(self, key: AttemptKey) -> None:
         self.end(key, TaskStatus.STOPPED)
 
     def stop_all(self) -> None:
-        for key in self.running:
+        with self._lock:
+            keys = [*self._waiting, *self._running]
+        for key in keys:
             self.stop(key)
 
     @property
@@ -89,11 +120,81 @@ class MemoryExecutor(Executor):
     def end(self, key: AttemptKey, status: TaskStatus, reason: str = "") -> None:
         """Let the attempt end; one that has ended keeps its first status, which is told again."""
         with self._lock:
-            self._running.pop(key, None)
-            report = self._ended.setdefault(
-                key, AttemptReport(key=key, status=status, reason=reason)
-            )
-        self._report(report)
+            self._end(key, status, reason)
+        self._say()
+
+    def _ask(self, request: AttemptRequest) -> None:
+        """Start what waits, if that is granted; leave it waiting when nobody knows."""
+        key = request.key
+        with self._lock:
+            self._look_at_time()
+            if key in self._asking or self._clock.monotonic() >= self._until:
+                return
+            self._asking.add(key)
+            term = self._term
+        is_granted: bool | None = None
+        try:
+            is_granted = self._claim(key)
+        except UnavailableError:
+            self._watch_time()
+        with self._lock:
+            self._asking.remove(key)
+            self._look_at_time()
+            if is_granted is not None:
+                was_waiting = self._waiting.pop(key, None) is not None
+                if was_waiting and is_granted:
+                    self._begin(request, term)
+        self._say()
+
+    def _begin(self, request: AttemptRequest, term: int) -> None:
+        if term != self._term:
+            self._end(request.key, TaskStatus.FAILED, "lost its lease while it was claimed")
+            return
+        self._running[request.key] = request
+        self.started.append(request)
+        self._unsaid.append(AttemptReport(key=request.key, status=TaskStatus.RUNNING))
+
+    def _end(self, key: AttemptKey, status: TaskStatus, reason: str) -> None:
+        self._waiting.pop(key, None)
+        self._running.pop(key, None)
+        report = AttemptReport(key=key, status=status, reason=reason)
+        self._unsaid.append(self._ended.setdefault(key, report))
+
+    def _look_at_time(self) -> None:
+        if self._clock.monotonic() >= self._until:
+            self._term += 1
+            for key in list(self._running):
+                self._end(key, TaskStatus.FAILED, "lost its lease")
+
+    def _say(self) -> None:
+        """Not while the lock is held: whoever is told may ask something."""
+        while self._unsaid:
+            with contextlib.suppress(IndexError):  # another thread said it
+                self._report(self._unsaid.popleft())
+
+    def _watch_time(self) -> None:
+        with self._lock:
+            if self._watch is None and not self._is_closed:
+                self._watch = threading.Thread(target=self._keep_time, name="memory-executor")
+                self._watch.start()
+
+    def _keep_time(self) -> None:
+        while not self._is_closed:
+            self._clock.wait(self._wake, 1.0)
+            self._wake.clear()
+            with self._lock:
+                self._look_at_time()
+                waiting = list(self._waiting.values())
+            self._say()
+            for request in waiting:
+                self._ask(request)
+
+    def _close(self) -> None:
+        with self._lock:
+            self._is_closed = True
+        self._wake.set()
+        if self._watch is not None:
+            self._watch.join()
 
 
 FLOW = """
@@ -182,10 +283,11 @@ with Workflow("contract") as workflow:
 
 
 class Stage:
-    """An executor, the workflow that it runs tasks of, and everything that it reported."""
+    """An executor, the workflow that it runs tasks of, what it asked and everything it reported."""
 
     def __init__(self, make: Callable[[], Executor], home: Path) -> None:
         self._make = make
+        self._held: defaultdict[AttemptKey, threading.Event] = defaultdict(granted_at_once)
         self._changed = threading.Condition()
         self._stack = ExitStack()
         self.home = home
@@ -194,6 +296,12 @@ class Stage:
         self.clock = ManualClock()
         self.blobs = MemoryBlobManager()
         self.reports: list[AttemptReport] = []
+        self.asked: list[AttemptKey] = []
+        """The attempts that were claimed, as often as they were."""
+        self.others = itertools.count(1000)
+        """Numbers of attempts that only fill the time."""
+        self.answers: dict[AttemptKey, list[bool | UnavailableError]] = {}
+        """What is said to those who claim, in turn; and then that it is granted."""
         self.bundle = self.make_bundle(FLOW.format(desk=str(self.desk)))
         self.executor = self._start()
 
@@ -221,6 +329,25 @@ class Stage:
         request = self.request(name, number, isolation=isolation)
         self.executor.submit(request)
         return request
+
+    def submit_held(self, name: str, number: int = 1) -> AttemptRequest:
+        """Submit the task, and return when it is being claimed; `let_claim` lets that return."""
+        request = self.request(name, number)
+        self._held[request.key] = threading.Event()
+        # An executor may claim before `submit` returns.
+        threading.Thread(target=self.executor.submit, args=(request,), daemon=True).start()
+        self.await_asked(request)
+        return request
+
+    def let_claim(self, request: AttemptRequest) -> None:
+        self._held[request.key].set()
+
+    def let_claim_all(self) -> None:
+        for held in list(self._held.values()):
+            held.set()
+
+    def await_asked(self, request: AttemptRequest, count: int = 1) -> None:
+        wait_until(lambda: self.asked.count(request.key) >= count, f"{request.key} is claimed")
 
     def run(self, name: str, *, isolation: str = "") -> AttemptReport:
         """Submit the task and return its final report."""
@@ -273,6 +400,7 @@ class Stage:
         """Leave the executor and start another in its place, which knows of nothing."""
         self.leave()
         self._stack = ExitStack()
+        self.asked.clear()
         with self._changed:
             self.reports.clear()
         self.executor = self._start()
@@ -289,14 +417,29 @@ class Stage:
             ),
             self.blobs,
             self._take,
-            alone,
+            self._claim,
         )
         return executor
+
+    def _claim(self, key: AttemptKey) -> bool:
+        self.asked.append(key)
+        assert self._held[key].wait(DEADLINE), f"nobody lets {key} be claimed"
+        answers = self.answers.get(key)
+        answer = answers.pop(0) if answers else True
+        if isinstance(answer, UnavailableError):
+            raise answer
+        return answer
 
     def _take(self, report: AttemptReport) -> None:
         with self._changed:
             self.reports.append(report)
             self._changed.notify_all()
+
+
+def granted_at_once() -> threading.Event:
+    event = threading.Event()
+    event.set()
+    return event
 
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:
@@ -315,8 +458,12 @@ def is_running(pid: int) -> bool:
         return False
 
 
-class ExecutorContract(ABC):
-    """What every executor must do. Subclass it as `Test...` and make one in `make`."""
+class SharingContract(ABC):
+    """What every executor must do so that several servers can share the attempts: start none that
+    is another's, and none for longer than it is said to be its own.
+
+    Subclass it as `Test...`; what has processes subclasses `ExecutorContract` instead.
+    """
 
     parallelism = 3
 
@@ -324,11 +471,20 @@ class ExecutorContract(ABC):
     def make(self) -> Executor:
         """A new executor that runs `parallelism` attempts at once."""
 
+    @abstractmethod
+    def begun(self, stage: Stage) -> list[str]:
+        """The keys of the attempts whose code has begun to run, as often as it has."""
+
+    @abstractmethod
+    def let_go(self, stage: Stage) -> None:
+        """Let the attempts that run succeed."""
+
     @pytest.fixture
     def stage(self, tmp_path: Path) -> Iterator[Stage]:
         stage = Stage(self.make, tmp_path)
         yield stage
-        stage.let_go()
+        stage.let_claim_all()
+        self.let_go(stage)
         stop = threading.Thread(target=stage.executor.stop_all, daemon=True)
         stop.start()
 
@@ -338,6 +494,222 @@ class ExecutorContract(ABC):
 
         wait_until(has_stopped, "stop_all returns")
         stage.leave()
+
+    def begin(self, stage: Stage, number: int = 1) -> AttemptRequest:
+        """An attempt that runs until `let_go`."""
+        request = stage.submit("waits", number)
+        stage.await_report(request, TaskStatus.RUNNING)
+        wait_until(lambda: str(request.key) in self.begun(stage), f"{request.key} begins")
+        return request
+
+    def catch_up(self, stage: Stage) -> None:
+        """Return when the executor has had every occasion to do what it is not to do: it has run
+        another attempt from beginning to end."""
+        other = stage.submit("waits", next(stage.others))
+        stage.await_report(other, TaskStatus.RUNNING)
+        stage.executor.stop(other.key)
+        stage.final(other)
+
+    # --- whose attempt it is ---
+
+    def test_an_attempt_is_claimed_before_it_begins(self, stage: Stage) -> None:
+        request = stage.submit_held("waits")
+        self.catch_up(stage)
+        assert str(request.key) not in self.begun(stage)
+        assert not stage.statuses(request)
+
+        stage.let_claim(request)
+
+        stage.await_report(request, TaskStatus.RUNNING)
+        assert stage.asked.count(request.key) == 1
+
+    def test_an_attempt_of_another_server_is_dropped_without_a_word(self, stage: Stage) -> None:
+        # As many as would keep every slot.
+        requests = [stage.request("waits", number) for number in range(self.parallelism)]
+        for request in requests:
+            stage.answers[request.key] = [False]
+            stage.executor.submit(request)
+        self.catch_up(stage)
+
+        assert [stage.statuses(request) for request in requests] == [[]] * self.parallelism
+        assert not {str(request.key) for request in requests} & {*self.begun(stage)}
+
+    def test_an_attempt_that_was_dropped_can_come_back(self, stage: Stage) -> None:
+        request = stage.request("waits")
+        stage.answers[request.key] = [False]
+        stage.executor.submit(request)
+        self.catch_up(stage)
+
+        stage.executor.submit(request)
+
+        stage.await_report(request, TaskStatus.RUNNING)
+        assert stage.asked.count(request.key) == 2
+
+    def test_a_claim_that_nobody_can_answer_is_repeated_after_a_pause(self, stage: Stage) -> None:
+        request = stage.request("waits")
+        stage.answers[request.key] = [UnavailableError("no database")] * 2
+        stage.executor.submit(request)
+        for count in (1, 2):
+            stage.await_asked(request, count)
+            stage.clock.await_waiters()
+            self.catch_up(stage)
+            assert stage.asked.count(request.key) == count
+            assert not stage.statuses(request)
+
+            stage.clock.advance(60)
+
+        stage.await_report(request, TaskStatus.RUNNING)
+        assert stage.asked.count(request.key) == 3
+        assert self.begun(stage).count(str(request.key)) <= 1
+
+    def test_an_attempt_that_is_submitted_again_is_claimed_once(self, stage: Stage) -> None:
+        request = stage.submit_held("waits")
+        stage.executor.submit(request)
+        stage.let_claim(request)
+        stage.await_report(request, TaskStatus.RUNNING)
+        stage.executor.submit(request)
+        self.let_go(stage)
+        stage.final(request)
+
+        stage.reports.clear()
+        stage.executor.submit(request)
+
+        assert stage.final(request).status is TaskStatus.SUCCESS
+        assert stage.asked == [request.key]
+
+    def test_an_attempt_that_is_adopted_is_not_claimed(self, stage: Stage) -> None:
+        request = stage.request("waits")
+
+        stage.executor.adopt(request)
+
+        assert stage.final(request).status is TaskStatus.FAILED
+        assert stage.asked == []
+
+    def test_an_attempt_that_is_stopped_while_it_is_claimed_never_begins(
+        self, stage: Stage
+    ) -> None:
+        request = stage.submit_held("waits")
+
+        stage.executor.stop(request.key)
+
+        assert stage.final(request).status is TaskStatus.STOPPED
+        stage.let_claim(request)
+        self.catch_up(stage)
+        assert stage.statuses(request) == [TaskStatus.STOPPED]
+        assert str(request.key) not in self.begun(stage)
+
+    def test_an_attempt_that_is_stopped_before_the_next_claim_never_begins(
+        self, stage: Stage
+    ) -> None:
+        request = stage.request("waits")
+        stage.answers[request.key] = [UnavailableError("no database")]
+        stage.executor.submit(request)
+        stage.await_asked(request)
+        stage.clock.await_waiters()
+
+        stage.executor.stop(request.key)
+
+        assert stage.final(request).status is TaskStatus.STOPPED
+        stage.clock.advance(60)
+        self.catch_up(stage)
+        assert stage.asked.count(request.key) == 1
+        assert str(request.key) not in self.begun(stage)
+
+    # --- for how long it is ---
+
+    def test_without_a_lease_an_attempt_may_run_for_ever(self, stage: Stage) -> None:
+        request = self.begin(stage)
+
+        stage.clock.advance(1e6)
+
+        self.catch_up(stage)
+        assert stage.statuses(request) == [TaskStatus.RUNNING]
+
+    def test_what_is_renewed_in_time_goes_on(self, stage: Stage) -> None:
+        request = self.begin(stage)
+
+        for _ in range(5):
+            stage.executor.renew(10)
+            stage.clock.advance(9)
+            self.catch_up(stage)
+
+        assert stage.statuses(request) == [TaskStatus.RUNNING]
+        self.let_go(stage)
+        assert stage.final(request).status is TaskStatus.SUCCESS
+
+    def test_what_is_not_renewed_is_ended_by_force(self, stage: Stage) -> None:
+        stage.executor.renew(10)
+        request = self.begin(stage)
+        stage.clock.advance(9)
+        self.catch_up(stage)
+        assert stage.statuses(request) == [TaskStatus.RUNNING]
+
+        stage.clock.advance(2)
+
+        report = stage.final(request)
+        assert report.status is TaskStatus.FAILED
+        assert "lost its lease" in report.reason
+        assert not any(map(is_running, stage.pids()))
+
+    def test_an_attempt_that_ran_before_the_first_lease_has_one_as_well(self, stage: Stage) -> None:
+        request = self.begin(stage)
+
+        stage.executor.renew(10)
+        stage.clock.advance(11)
+
+        assert "lost its lease" in stage.final(request).reason
+
+    def test_a_renewal_that_comes_too_late_saves_nothing_and_lets_others_begin(
+        self, stage: Stage
+    ) -> None:
+        stage.executor.renew(10)
+        request = self.begin(stage, 1)
+
+        stage.clock.advance(11)
+        stage.executor.renew(10)
+
+        assert "lost its lease" in stage.final(request).reason
+        self.begin(stage, 2)
+
+    def test_nothing_begins_without_a_lease_that_there_was(self, stage: Stage) -> None:
+        stage.executor.renew(10)
+        ended = self.begin(stage, 1)
+        stage.clock.advance(11)
+        stage.final(ended)
+
+        request = stage.submit("waits", 2)
+        for _ in range(100):  # as many occasions: no other attempt can begin either
+            unknown = stage.request("waits", next(stage.others))
+            stage.executor.stop(unknown.key)
+            stage.final(unknown)
+
+        assert request.key not in stage.asked
+        assert not stage.statuses(request)
+        stage.executor.renew(10)
+        stage.await_report(request, TaskStatus.RUNNING)
+
+    def test_a_claim_that_is_granted_too_late_starts_nothing(self, stage: Stage) -> None:
+        stage.executor.renew(10)
+        request = stage.submit_held("waits")
+        stage.clock.advance(11)
+        stage.executor.renew(10)
+
+        stage.let_claim(request)
+
+        report = stage.final(request)
+        assert report.status is TaskStatus.FAILED
+        assert "lost its lease" in report.reason
+        assert str(request.key) not in self.begun(stage)
+
+
+class ExecutorContract(SharingContract):
+    """What every executor must do. Subclass it as `Test...` and make one in `make`."""
+
+    def begun(self, stage: Stage) -> list[str]:
+        return [line.split()[1] for line in stage.journal("start") if "child" not in line]
+
+    def let_go(self, stage: Stage) -> None:
+        stage.let_go()
 
     # --- how attempts end ---
 
@@ -604,6 +976,7 @@ class ExecutorContract(ABC):
 
         assert stage.final(request).status is TaskStatus.SUCCESS
         assert len(stage.journal("start")) == 1
+        assert stage.asked == []
 
     @pytest.mark.parametrize("again", ["adopt", "submit"])
     def test_a_task_that_ended_meanwhile_is_reported(self, stage: Stage, again: str) -> None:
