@@ -20,6 +20,7 @@ from typing import Any
 
 from aiflow_core.bundle import fetch, snapshot_directory
 from aiflow_core.clock import Clock
+from aiflow_core.crash import crash_point
 from aiflow_core.deployment import Deployment
 from aiflow_core.errors import AIFlowError, ConfigError, UnavailableError
 from aiflow_core.model.execution import AttemptKey, AttemptReport, AttemptRequest, BundleRef
@@ -110,7 +111,7 @@ class LocalExecutor(Executor):
         self._clock = deployment.clock
         self._home = deployment.home.absolute()
         self._blobs = blobs
-        self._report = report
+        self._take_report = report
         self._claim = claim
         self._slots = Slots(self._parallelism)
         self._zygotes = Zygotes(
@@ -228,9 +229,10 @@ class LocalExecutor(Executor):
             if not isinstance(error, AIFlowError):
                 log.exception("Attempt %s could not be started", attempt.key)
             report = _failed(attempt.key, _reason(error))
-            if not attempt.directory.settle(report):
-                report = await self._watch(attempt)
-            return report
+            crash_point("executor.settle.before")
+            is_settled = attempt.directory.settle(report)
+            crash_point("executor.settle.after")
+            return report if is_settled else await self._watch(attempt)
         finally:
             self._slots.release()
 
@@ -284,7 +286,9 @@ class LocalExecutor(Executor):
             term = self._term
             try:
                 # In a thread: it may take as long as a database.
+                crash_point("executor.claim.before")
                 granted = await self._loop.run_in_executor(None, self._claim, attempt.key)
+                crash_point("executor.claim.after")
                 return term if granted else None
             except UnavailableError as error:
                 log.warning("Nobody knows whether to start %s: %s", attempt.key, error)
@@ -334,12 +338,20 @@ class LocalExecutor(Executor):
             await asyncio.sleep(_LOOK)
         if not directory.exists():
             return _failed(attempt.key, VANISHED)
-        return directory.conclude(LOST if attempt.is_lost else VANISHED)
+        crash_point("executor.conclude.before")
+        report = directory.conclude(LOST if attempt.is_lost else VANISHED)
+        crash_point("executor.conclude.after")
+        return report
 
     def _started(self, attempt: "_Attempt") -> None:
         if not attempt.started.is_set():
             attempt.started.set()
             self._report(AttemptReport(key=attempt.key, status=TaskStatus.RUNNING))
+
+    def _report(self, report: AttemptReport) -> None:
+        crash_point("executor.report.before")
+        self._take_report(report)
+        crash_point("executor.report.after")
 
     # --- the lease ---
 

@@ -22,6 +22,7 @@ import struct
 import uuid
 from pathlib import Path
 
+from aiflow_core.crash import crash_point
 from aiflow_core.errors import UsageError
 from aiflow_core.model.execution import AttemptKey, AttemptReport
 from aiflow_core.model.serialization import decode, encode
@@ -63,7 +64,9 @@ class RunDirectory:
         self._hold(lock, _ATTEMPT)
         try:
             # Never replaces: the other's directory is not empty.
+            crash_point("run_directory.claim.before")
             os.rename(draft, self.path)
+            crash_point("run_directory.claim.after")
         except OSError as error:
             os.close(lock)
             shutil.rmtree(draft)
@@ -129,7 +132,9 @@ class RunDirectory:
         draft = f"{self.path}/result.{os.getpid()}"
         with open(draft, "wb") as file:
             file.write(encode(report))
+        crash_point("run_directory.result.before")
         os.rename(draft, f"{self.path}/result.json")
+        crash_point("run_directory.result.after")
 
     def result(self) -> AttemptReport | None:
         """The final report, None when there is none (or none that survived a power failure)."""

@@ -18,6 +18,7 @@ from types import FrameType
 from typing import NoReturn
 
 from aiflow_core.bundle import find_workflow, load_bundle
+from aiflow_core.crash import crash_point, passing
 from aiflow_core.deployment import log_file
 from aiflow_core.errors import AIFlowError, DefinitionError
 from aiflow_core.model.execution import AttemptKey, AttemptReport, AttemptRequest, RunningTask
@@ -43,14 +44,17 @@ def serve(zygote: socket.socket, deadline: Deadline) -> NoReturn:
     any more; does not begin with the user's code when the deadline has passed."""
     groups.inherit_orphans()
     atexit._clear()  # what the zygote registered is the zygote's to run
+    crash_point("runner.job.before")
     if not select.select([zygote], [], [], 0)[0]:
-        _rehearse()
+        with passing(lambda name: None):  # only attempts come to the points at which tests crash
+            _rehearse()
     data = b""
     while not data.endswith(b"\n"):
         received = zygote.recv(65536)
         if not received:
             os._exit(0)
         data += received
+    crash_point("runner.job.after")
     _run(decode(data, Job), zygote, deadline)
 
 
@@ -87,21 +91,30 @@ def _run(job: Job, zygote: socket.socket, deadline: Deadline) -> NoReturn:
     leader = os.getpid()
     run = RunDirectory(job.home, job.request.key)
     # The descriptor stays open, and so the lock held, for as long as this process lives.
-    if run.claim() is None:
+    crash_point("runner.claim.before")
+    lock = run.claim()
+    crash_point("runner.claim.after")
+    if lock is None:
         zygote.sendall(TAKEN)
         os._exit(0)
+    crash_point("runner.running.before")
     _tell(zygote, RUNNING)
+    crash_point("runner.running.after")
     try:
         report = _attempt(job, run, deadline)
     finally:
         # User code may fork, and its child may come back here by an exception or by returning.
         if os.getpid() != leader:
             os._exit(1)
+    crash_point("runner.result.before")
     run.finish(report)
+    crash_point("runner.result.after")
     if report.status is TaskStatus.SUCCESS and groups.is_childless():
         # Nothing of the task is left but this process, whose teardown takes a while. After any
         # other end the zygote cleans up first.
+        crash_point("runner.done.before")
         _tell(zygote, DONE)
+        crash_point("runner.done.after")
     os._exit(0)
 
 
@@ -148,8 +161,10 @@ def _outcome(job: Job, run: RunDirectory, deadline: Deadline) -> tuple[TaskStatu
         workflow=operator.workflow,
     )
     try:
+        crash_point("runner.code.before")
         operator.start(context)
         operator.await_termination(context)
+        crash_point("runner.code.after")
         _end_of_program()
         signal.signal(signal.SIGTERM, _ignore)
         return TaskStatus.SUCCESS, ""

@@ -21,6 +21,7 @@ from typing import NoReturn
 
 from aiflow_core.bundle import forget, load_bundle
 from aiflow_core.clock import Clock
+from aiflow_core.crash import crash_point
 from aiflow_core.errors import UsageError
 from aiflow_core.model.execution import AttemptReport
 from aiflow_core.model.serialization import decode
@@ -254,7 +255,9 @@ class Zygote:
         else:
             child = self._idle.popleft() if self._idle else self._fork()
         with contextlib.suppress(OSError):  # it died just now, which its end will tell
+            crash_point("zygote.hand_over.before")
             child.channel.sendall(text + b"\n")
+            crash_point("zygote.hand_over.after")
         child.run = run
         # Forking takes longer than a short task: leave the time to the task, and to its end.
         self._refill_at = self._clock.monotonic() + _REFILL_AFTER
@@ -264,9 +267,11 @@ class Zygote:
 
     def _fork(self) -> Child:
         ours, theirs = socket.socketpair()
+        crash_point("zygote.fork.before")
         pid = os.fork()
         if pid == 0:
             self._become_child(theirs, ours)
+        crash_point("zygote.fork.after")
         theirs.close()
         return Child(pid, ours)
 
@@ -293,7 +298,9 @@ class Zygote:
         for descriptor in inherited:
             os.set_inheritable(descriptor, True)
         command = [sys.executable, "-P", "-m", runner.__name__, *map(str, inherited)]
+        crash_point("zygote.spawn.before")
         pid = os.posix_spawn(sys.executable, command, os.environ, setsid=True)
+        crash_point("zygote.spawn.after")
         for descriptor in inherited:
             os.close(descriptor)
         return Child(pid, ours)
@@ -316,7 +323,9 @@ class Zygote:
         if message == TAKEN:
             child.taken = True
         elif message == RUNNING:
+            crash_point("zygote.keep.before")
             child.lock = child.run.keep()
+            crash_point("zygote.keep.after")
             self._report(child, AttemptReport(key=child.run.key, status=TaskStatus.RUNNING))
         elif message == DONE:
             child.reported = True
@@ -359,15 +368,19 @@ class Zygote:
 
     def _conclude(self, child: Child) -> None:
         assert child.run is not None
+        crash_point("zygote.conclude.before")
         report = AttemptReport(key=child.run.key, status=TaskStatus.FAILED, reason=child.death)
         if child.run.exists() or not child.run.settle(report):
             report = child.run.conclude(child.death)
+        crash_point("zygote.conclude.after")
         child.close()
         if not child.reported:
             self._report(child, report)
 
     def _report(self, child: Child, report: AttemptReport) -> None:
+        crash_point("zygote.report.before")
         self._send(line(Notice(report, child.taken)))
+        crash_point("zygote.report.after")
 
     # --- time ---
 
@@ -430,8 +443,10 @@ def _death(code: int) -> str:
 
 def _detach() -> None:
     """Leave the executor's process tree, and take in what tasks leave behind."""
+    crash_point("zygote.detach.before")
     if os.fork() > 0:
         os._exit(0)
+    crash_point("zygote.detach.after")
     os.setsid()
     groups.inherit_orphans()
 

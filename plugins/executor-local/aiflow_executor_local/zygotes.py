@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+from aiflow_core.crash import crash_point
 from aiflow_core.errors import UnavailableError
 from aiflow_core.model.execution import AttemptKey, AttemptReport
 from aiflow_core.model.serialization import decode
@@ -54,7 +55,9 @@ class Zygote:
         the zygote died, so that the run directory must tell."""
         ended: asyncio.Future[Notice | None] = asyncio.get_running_loop().create_future()
         self._jobs[job.request.key] = ended, on_running
+        crash_point("executor.hand_over.before")
         self._writer.write(line(job))
+        crash_point("executor.hand_over.after")
         try:
             notice = await ended
         finally:
@@ -226,12 +229,15 @@ class Zygotes:
     def _launch(self, theirs: socket.socket) -> int:
         """Exit code of the process that was started, which ends when the zygote has detached."""
         self._log_file.parent.mkdir(parents=True, exist_ok=True)
+        crash_point("executor.spawn.before")
         with self._log_file.open("ab") as output:
-            return subprocess.run(
+            detached = subprocess.run(
                 [*self._command, str(theirs.fileno()), *self._arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
-            ).returncode
+            )
+        crash_point("executor.spawn.after")
+        return detached.returncode
