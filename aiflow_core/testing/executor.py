@@ -2,8 +2,11 @@
 
 import contextlib
 import itertools
+import json
 import math
 import os
+import subprocess
+import sys
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -19,6 +22,7 @@ from aiflow_core.bundle import pack
 from aiflow_core.deployment import Deployment
 from aiflow_core.errors import UnavailableError
 from aiflow_core.model.execution import AttemptKey, AttemptReport, AttemptRequest, BundleRef
+from aiflow_core.model.serialization import decode, encode
 from aiflow_core.model.status import TASK_FINISHED, TaskStatus
 from aiflow_core.model.workflow import TaskConfig, TaskDefinition
 from aiflow_core.specs.blob_manager import BlobManager
@@ -440,6 +444,95 @@ def granted_at_once() -> threading.Event:
     event = threading.Event()
     event.set()
     return event
+
+
+class Host:
+    """Another process that holds an executor: told what to do, to be killed, and heard of."""
+
+    def __init__(
+        self,
+        executor: str,
+        home: Path,
+        archive: Path,
+        settings: dict[str, object] | None = None,
+        environment: dict[str, str] | None = None,
+    ) -> None:
+        """`executor`: `module:class`; `archive`: the bundle that its blob manager holds."""
+        self.reports: list[AttemptReport] = []
+        arguments = [executor, json.dumps(settings or {}), str(home), str(archive)]
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _HOST, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **(environment or {})},
+        )
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def submit(self, request: AttemptRequest) -> None:
+        self._tell("submit", request)
+
+    def adopt(self, request: AttemptRequest) -> None:
+        self._tell("adopt", request)
+
+    def renew(self, seconds: float) -> None:
+        self._tell("renew", seconds)
+
+    @property
+    def is_dead(self) -> bool:
+        return self._process.poll() is not None
+
+    def send_signal(self, number: int) -> None:
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """As a power switch does; returns when it is gone."""
+        self._process.kill()
+        with self._process:  # closes the pipes
+            self._reader.join(DEADLINE)
+
+    def _tell(self, method: str, argument: object) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(f"{method} {encode(argument).decode()}\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            assert self._process.wait(DEADLINE) != 0
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self.reports.append(decode(line, AttemptReport))
+
+
+_HOST = """
+import json, sys
+from contextlib import ExitStack
+from importlib import import_module
+from pathlib import Path
+from aiflow_core.deployment import Deployment
+from aiflow_core.model.execution import AttemptRequest
+from aiflow_core.model.serialization import decode, encode
+from aiflow_core.testing.blob_manager import MemoryBlobManager
+from aiflow_core.testing.executor import alone
+
+_, executor, settings, home, archive = sys.argv
+module, _, cls = executor.partition(":")
+executor = getattr(import_module(module), cls)(**json.loads(settings))
+blobs, home = MemoryBlobManager(), Path(home)
+blobs.upload(archive)
+executor.start(
+    ExitStack(),
+    Deployment(home=home, log_dir=home / "logs", notification_uri="127.0.0.1:50052"),
+    blobs,
+    lambda report: print(encode(report).decode(), flush=True),
+    alone,
+)
+for line in sys.stdin:
+    method, _, argument = line.partition(" ")
+    getattr(executor, method)(decode(argument, float if method == "renew" else AttemptRequest))
+"""
 
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:

@@ -6,11 +6,7 @@ killed too, and another on the same home is told again. The journal, which only 
 how often each of them began.
 """
 
-import os
 import re
-import subprocess
-import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,38 +16,11 @@ import pytest
 import aiflow_executor_local
 from aiflow_core import crash
 from aiflow_core.bundle import pack
-from aiflow_core.model.execution import AttemptKey, AttemptReport, AttemptRequest, BundleRef
-from aiflow_core.model.serialization import decode, encode
+from aiflow_core.model.execution import AttemptKey, AttemptRequest, BundleRef
 from aiflow_core.model.status import TASK_FINISHED, TaskStatus
 from aiflow_core.model.workflow import TaskConfig, TaskDefinition
 from aiflow_core.testing.blob_manager import MemoryBlobManager
-from aiflow_core.testing.executor import DEADLINE, is_running, wait_until
-
-HOST = """
-import sys
-from contextlib import ExitStack
-from pathlib import Path
-from aiflow_core.deployment import Deployment
-from aiflow_core.model.execution import AttemptRequest
-from aiflow_core.model.serialization import decode, encode
-from aiflow_core.testing.blob_manager import MemoryBlobManager
-from aiflow_core.testing.executor import alone
-from aiflow_executor_local.executor import LocalExecutor
-
-home, blobs = Path(sys.argv[1]), MemoryBlobManager()
-blobs.upload(sys.argv[2])
-executor = LocalExecutor(idle_children=1)
-executor.start(
-    ExitStack(),
-    Deployment(home=home, log_dir=home / "logs", notification_uri=""),
-    blobs,
-    lambda report: print(encode(report).decode(), flush=True),
-    alone,
-)
-for line in sys.stdin:
-    how, _, request = line.partition(" ")
-    getattr(executor, how)(decode(request, AttemptRequest))
-"""
+from aiflow_core.testing.executor import Host, is_running, wait_until
 
 FLOW = """
 import os, time
@@ -94,55 +63,6 @@ def crash_points() -> list[str]:
     return sorted(re.findall(r'crash_point\("([^"]+)"\)', text))
 
 
-class Host:
-    """Another process that holds an executor, and what it reported."""
-
-    def __init__(self, home: Path, archive: Path, environment: dict[str, str]) -> None:
-        self.reports: list[AttemptReport] = []
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", HOST, str(home / "aiflow"), str(archive)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, **environment},
-        )
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
-
-    def tell(self, how: str, request: AttemptRequest) -> None:
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(f"{how} {encode(request).decode()}\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            assert self.is_dead
-
-    @property
-    def is_dead(self) -> bool:
-        return self._process.poll() is not None
-
-    def finals(self) -> dict[AttemptKey, TaskStatus]:
-        return {r.key: r.status for r in list(self.reports) if r.status in TASK_FINISHED}
-
-    def await_finals(self, requests: list[AttemptRequest]) -> None:
-        """Return when each has ended, or when the host has."""
-        wait_until(
-            lambda: self.is_dead or {r.key for r in requests} <= {*self.finals()},
-            f"{[str(r.key) for r in requests]} end, not just {self.reports}",
-        )
-
-    def kill(self) -> None:
-        self._process.kill()
-        assert self._process.stdin is not None
-        with self._process:  # closes the pipes
-            self._reader.join(DEADLINE)
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self.reports.append(decode(line, AttemptReport))
-
-
 class Scene:
     """Attempts that end in every way there is, told to one host after the other."""
 
@@ -176,7 +96,13 @@ class Scene:
         )
 
     def host(self, **environment: str) -> Host:
-        host = Host(self.home, self._archive, environment)
+        host = Host(
+            "aiflow_executor_local.executor:LocalExecutor",
+            self.home / "aiflow",
+            self._archive,
+            {"idle_children": 1},
+            environment,
+        )
         self.hosts.append(host)
         return host
 
@@ -184,15 +110,15 @@ class Scene:
         """A host is killed while a task runs; the next has this environment, takes the task over
         and is given the others; it is killed when all have ended, or one of them ended it."""
         first = self.host()
-        first.tell("submit", self.waits)
+        first.submit(self.waits)
         wait_until(lambda: self.journal_file.exists(), "the first task begins")
         first.kill()
         second = self.host(**environment)
         for request in self.requests:
-            second.tell("submit", request)
-        second.await_finals(self.others)
+            second.submit(request)
+        await_ends(second, self.others)
         self.go.touch()
-        second.await_finals(self.requests)
+        await_ends(second, self.requests)
         second.kill()
 
     def journal(self) -> list[str]:
@@ -201,6 +127,19 @@ class Scene:
 
     def pids(self) -> list[int]:
         return [int(line.split()[1]) for line in self.journal_file.read_text().splitlines()]
+
+
+def ends(host: Host) -> dict[AttemptKey, TaskStatus]:
+    """The final statuses that it reported."""
+    return {r.key: r.status for r in list(host.reports) if r.status in TASK_FINISHED}
+
+
+def await_ends(host: Host, requests: list[AttemptRequest]) -> None:
+    """Return when each has ended, or when the host has."""
+    wait_until(
+        lambda: host.is_dead or {r.key for r in requests} <= {*ends(host)},
+        f"{[str(r.key) for r in requests]} end, not just {host.reports}",
+    )
 
 
 @pytest.fixture
@@ -227,7 +166,7 @@ def test_every_crash_point_is_passed_when_nothing_crashes(scene: Scene, tmp_path
         "1_quick_1.1",
         "1_waits_1.1",
     ]
-    assert scene.hosts[-1].finals() == {
+    assert ends(scene.hosts[-1]) == {
         scene.waits.key: TaskStatus.SUCCESS,
         scene.others[0].key: TaskStatus.SUCCESS,
         scene.others[1].key: TaskStatus.SUCCESS,
@@ -243,14 +182,14 @@ def test_no_attempt_begins_twice_and_each_has_an_end(scene: Scene, name: str) ->
 
     last = scene.host()
     for request in scene.requests:
-        began = any(r.key == request.key for r in said.reports)
-        last.tell("adopt" if began else "submit", request)
-    last.await_finals(scene.requests)
+        began = any(report.key == request.key for report in said.reports)
+        (last.adopt if began else last.submit)(request)
+    await_ends(last, scene.requests)
 
     assert not last.is_dead
-    finals = last.finals()
-    assert {**finals, **said.finals()} == finals, "what was said of an end holds"
+    assert {**ends(last), **ends(said)} == ends(last), "what was said of an end holds"
     journal = scene.journal()
     assert len(journal) == len({*journal}), "no attempt began twice"
-    assert {str(key) for key, end in finals.items() if end is TaskStatus.SUCCESS} <= {*journal}
+    succeeded = {str(key) for key, end in ends(last).items() if end is TaskStatus.SUCCESS}
+    assert succeeded <= {*journal}
     wait_until(lambda: not any(map(is_running, scene.pids())), "no task is left")

@@ -1,7 +1,5 @@
 import os
 import signal
-import subprocess
-import sys
 import textwrap
 import time
 from contextlib import ExitStack
@@ -14,39 +12,19 @@ import pytest
 from aiflow_core.deployment import Deployment
 from aiflow_core.errors import ConfigError
 from aiflow_core.model.execution import AttemptKey, AttemptRequest
-from aiflow_core.model.serialization import encode
 from aiflow_core.model.status import TaskStatus
 from aiflow_core.model.workflow import TaskDefinition
 from aiflow_core.specs.executor import Executor
-from aiflow_core.testing.executor import ExecutorContract, Stage, alone, is_running, wait_until
+from aiflow_core.testing.executor import (
+    ExecutorContract,
+    Host,
+    Stage,
+    alone,
+    is_running,
+    wait_until,
+)
 from aiflow_executor_local.executor import LocalExecutor
 from aiflow_executor_local.run_directory import RunDirectory
-
-HOST = """
-import sys
-from contextlib import ExitStack
-from pathlib import Path
-from aiflow_core.deployment import Deployment
-from aiflow_core.model.execution import AttemptRequest
-from aiflow_core.model.serialization import decode
-from aiflow_core.testing.blob_manager import MemoryBlobManager
-from aiflow_core.testing.executor import alone
-from aiflow_executor_local.executor import LocalExecutor
-
-home, orphans = Path(sys.argv[1]), sys.argv[2]
-blobs = MemoryBlobManager()
-blobs.upload(sys.argv[3])
-executor = LocalExecutor(parallelism=8, orphans=orphans, stop_grace=0.5)
-executor.start(
-    ExitStack(),
-    Deployment(home=home, log_dir=home / "logs", notification_uri="127.0.0.1:50052"),
-    blobs,
-    lambda report: print(report.status, flush=True),
-    alone,
-)
-for line in sys.stdin:
-    executor.submit(decode(line, AttemptRequest))
-"""
 
 
 def from_definition(operator: str, number: int = 1, **params: object) -> AttemptRequest:
@@ -241,11 +219,10 @@ class TestLocalExecutor(ExecutorContract):
     def test_tasks_survive_the_crash_of_the_executor_and_are_taken_over(self, stage: Stage) -> None:
         requests = [stage.request("waits", number) for number in range(4)]
         requests.append(stage.request("quick", 9))
-        host = start_host(stage, "keep", requests)
+        host = start_host(stage, requests)
         stage.await_journal("start", 5)
         stage.await_journal("end", 1)
         host.kill()
-        host.communicate()
         os.kill(int(stage.journal("start")[0].split()[2]), 0)
 
         for request in requests:
@@ -258,11 +235,10 @@ class TestLocalExecutor(ExecutorContract):
 
     def test_tasks_stop_with_an_embedded_executor(self, stage: Stage) -> None:
         requests = [stage.request("stubborn"), stage.request("waits")]
-        host = start_host(stage, "stop", requests)
+        host = start_host(stage, requests, orphans="stop", stop_grace=0.5)
         stage.await_journal("start child")
         stage.await_journal("start", 3)
         host.kill()
-        host.communicate()
 
         wait_until(lambda: not any(map(is_running, stage.pids())), "all tasks have stopped")
         assert len(stage.journal("stop")) == 1
@@ -323,17 +299,12 @@ class other_executor(ExitStack):
         return self._executor
 
 
-def start_host(
-    stage: Stage, orphans: str, requests: list[AttemptRequest]
-) -> "subprocess.Popen[bytes]":
-    """Another process that holds an executor and submits the requests."""
+def start_host(stage: Stage, requests: list[AttemptRequest], **settings: object) -> Host:
+    """Another process that holds an executor on the home of the stage's."""
     archive = next((stage.home / "source").glob("*.zip"))
-    host = subprocess.Popen(
-        [sys.executable, "-c", HOST, str(stage.home / "aiflow"), orphans, str(archive)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
+    host = Host(
+        "aiflow_executor_local.executor:LocalExecutor", stage.home / "aiflow", archive, settings
     )
-    assert host.stdin is not None
-    host.stdin.write(b"".join(encode(request) + b"\n" for request in requests))
-    host.stdin.flush()
+    for request in requests:
+        host.submit(request)
     return host
