@@ -1,8 +1,8 @@
 """Which of several servers runs which attempt.
 
-Where an executor's attempts can be seen from one server only, that server puts its name on the row
-of the task before it starts one. Of all who try, one succeeds; and only as long as its own lease
-holds, so that nobody starts anything after having been given up.
+A server puts its name on the row of a task before it starts an attempt. Of all who try, one
+succeeds; and only as long as its own lease holds, so that nobody starts anything after having been
+given up.
 """
 
 from collections.abc import Iterable
@@ -105,10 +105,7 @@ class Claims:
             select(*_KEY, workflow.c.namespace, workflow.c.workflow_name)
             .join(execution, execution.c.id == _TASK.c.workflow_execution_id)
             .join(workflow, workflow.c.id == execution.c.workflow_id)
-            .where(
-                _TASK.c.worker == lease.holder,
-                _TASK.c.status.in_(TASK_ALIVE - {TaskStatus.RETRYING}),
-            )
+            .where(*_claimed_by(lease.holder))
             .order_by(_TASK.c.id)
         )
         # One transaction: whoever takes the lease anew, and then claims, comes after it.
@@ -117,6 +114,19 @@ class Claims:
                 return None
             rows = connection.execute(query).all()
         return [Claimed(AttemptKey(*row[:4]), *row[4:]) for row in rows]
+
+    def inherit(self, lease: Lease, heir: str) -> bool:
+        """The same, but `heir` has now claimed what the other had, where he can see it as well.
+        Whether there was anything."""
+        with reachable(self._uri), self._engine.begin() as connection:
+            if not self._leases.fence(connection, lease):
+                return False
+            inherited = update(_TASK).where(*_claimed_by(lease.holder)).values(worker=heir)
+            return connection.execute(inherited).rowcount > 0
+
+
+def _claimed_by(worker: str) -> list[ColumnElement[bool]]:
+    return [_TASK.c.worker == worker, _TASK.c.status.in_(TASK_ALIVE - {TaskStatus.RETRYING})]
 
 
 def _named() -> list[ColumnElement[bool]]:

@@ -3,7 +3,8 @@
 One server leads: it takes in the events and decides. The others stand by, answer requests, and look
 after the attempts that they have claimed. With `ha` each server also holds a lease as a worker. The
 executor ends what it runs well before that lease runs out; so when it has run out, the leader may
-give up for lost what the server had claimed.
+give up for lost what the server had claimed. A machine that was started anew is another worker:
+what the one before had claimed went down with it, and with it what it knew of that.
 """
 
 import logging
@@ -31,7 +32,8 @@ class Membership:
     """Keeps the leases of this server. `run` is the body of a thread.
 
     Args:
-        holder: names this server; the same after a restart.
+        server: names this server; the same after a restart.
+        worker: names it as long as its machine is up.
         ttl: seconds that a lease lasts.
         ha: there may be other servers.
         renew: told how many seconds longer the attempts of this server may live.
@@ -44,7 +46,8 @@ class Membership:
         self,
         leases: Leases,
         clock: Clock,
-        holder: str,
+        server: str,
+        worker: str,
         *,
         ttl: float,
         ha: bool,
@@ -55,7 +58,8 @@ class Membership:
     ) -> None:
         self._leases = leases
         self._clock = clock
-        self._holder = holder
+        self._server = server
+        self._name = worker
         self._ttl = ttl
         self._ha = ha
         self._renew = renew
@@ -112,7 +116,7 @@ class Membership:
         if self._ha or self._leads is not None:
             return
         held = self._leases.holder(LEADER)
-        if held is not None:
+        if held is not None and held[0] != self._server:
             raise ConflictError(
                 "Another AIFlow server schedules on this database.",
                 next_step="Stop it, or let both have `enable_ha: true`. If it has crashed, this "
@@ -155,7 +159,7 @@ class Membership:
             self._end_attempts()
             before = self._clock.monotonic()
         if self._worker is None:
-            self._worker = self._leases.take(WORKER + self._holder, self._holder, self._ttl_ms)
+            self._worker = self._leases.take(WORKER + self._name, self._name, self._ttl_ms)
         if self._worker is not None:
             self._renew(self._ttl * _LIVES - (self._clock.monotonic() - before))
 
@@ -164,7 +168,7 @@ class Membership:
             if not self._leases.renew(self._leads, self._ttl_ms):
                 self._lead(None)
             return
-        taken = self._leases.take(LEADER, self._holder, self._ttl_ms)
+        taken = self._leases.take(LEADER, self._server, self._ttl_ms)
         if taken is not None:
             self._lead(taken)
 
@@ -182,7 +186,7 @@ class Membership:
         expired = {lease.name: lease for lease in self._leases.expired(WORKER)}
         self._given_up &= expired.keys()  # the others have been heard of again
         for name in expired.keys() - self._given_up:
-            if expired[name].holder != self._holder:
+            if expired[name].holder != self._name:
                 self._lost(expired[name])
                 self._given_up.add(name)
 
@@ -212,3 +216,10 @@ def name_of(home: Path) -> str:
         draft.write_text(uuid.uuid4().hex)
         draft.rename(file)
         return file.read_text().strip()
+
+
+def worker_of(home: Path) -> str:
+    """The name of that server until its machine is started anew."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    # Elsewhere than on Linux there is no executor that could be told so.
+    return f"{name_of(home)}.{boot.read_text().strip()[:8] if boot.exists() else ''}"

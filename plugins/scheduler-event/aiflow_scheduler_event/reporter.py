@@ -50,6 +50,11 @@ class Reporter:
             self._is_urgent = self._is_urgent or urgent
             self._condition.notify()
 
+    @property
+    def waiting(self) -> int:
+        """How many events wait for the log."""
+        return len(self._waiting)
+
     def close(self) -> None:
         """End `run` when what was given before is appended, or at once when the log is away."""
         self._closed.set()

@@ -18,7 +18,7 @@ from aiflow_scheduler_event.claims import NOBODY, Claims
 from aiflow_scheduler_event.conditions import ConditionHosts
 from aiflow_scheduler_event.leases import Lease, Leases
 from aiflow_scheduler_event.loop import Loop
-from aiflow_scheduler_event.membership import Membership, name_of
+from aiflow_scheduler_event.membership import Membership
 from aiflow_scheduler_event.reporter import Reporter, report_event
 from aiflow_scheduler_event.state import Evaluate, OutboxEntry, Publish, State, Stop, Submit
 from aiflow_scheduler_event.store import Store, alive_tasks
@@ -30,7 +30,7 @@ _JOIN = 3.0
 
 
 class Running:
-    """One server's scheduler: leader, stand-by and worker.
+    """One server's scheduler: leader, stand-by and worker. For the names see `Membership`.
 
     Attributes:
         hosts: to be set before anything runs.
@@ -44,6 +44,9 @@ class Running:
         deployment: Deployment,
         events: EventStore,
         executor: Executor,
+        *,
+        server: str,
+        worker: str,
         ha: bool,
         ha_ttl: float,
     ) -> None:
@@ -51,10 +54,9 @@ class Running:
         self.events = events
         self._store = store
         self._executor = executor
-        self._me = name_of(deployment.home)
+        self._me = worker
         self._ha_ttl = ha_ttl
-        # Whether it matters which server runs an attempt.
-        self._claiming = ha and not executor.is_shared
+        self._claiming = ha
         self._claimed: set[AttemptKey] = set()
         self._requests: dict[AttemptKey, AttemptRequest] = {}
         leases = Leases(store.engine, store.uri)
@@ -62,7 +64,8 @@ class Running:
         self.membership = Membership(
             leases,
             clock,
-            self._me,
+            server,
+            worker,
             ttl=ha_ttl,
             ha=ha,
             renew=executor.renew,
@@ -145,7 +148,12 @@ class Running:
                 self.hosts.evaluate(evaluation, state)
 
     def _give_up(self, lease: Lease) -> None:
-        """A server has not been heard of for so long that what it ran has been ended."""
+        """A server has not been heard of for so long that what it ran has been ended, or, where
+        others can see that as well, is to be looked after."""
+        if self._executor.is_shared:
+            if self._claims.inherit(lease, self._me):
+                self.resume_own()
+            return
         for key, namespace, workflow_name in self._claims.give_up(lease) or ():
             reason = f"lost with its server, which was not heard of for {self._ha_ttl:g} s"
             report = AttemptReport(key=key, status=TaskStatus.FAILED, reason=reason)
@@ -154,7 +162,7 @@ class Running:
     # --- the worker's side ---------------------------------------------------------------------
 
     def resume_own(self) -> None:
-        """Take up again what this server had claimed, while another one leads."""
+        """Take up again what this server has claimed."""
         if self._claiming:
             self._resume_attempts(self._store.read()[0], {self._me})
 

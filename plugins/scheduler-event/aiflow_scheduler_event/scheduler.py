@@ -64,6 +64,7 @@ from aiflow_scheduler_event.commands import (
     SubmitWorkflow,
 )
 from aiflow_scheduler_event.conditions import ConditionHosts
+from aiflow_scheduler_event.membership import name_of, worker_of
 from aiflow_scheduler_event.running import Running
 from aiflow_scheduler_event.state import Reply
 from aiflow_scheduler_event.store import Store
@@ -72,8 +73,6 @@ log = logging.getLogger(__name__)
 
 # So many seconds the start waits for a log that does not answer; it is tried for ever after that.
 _LOG_WAIT = 2.0
-
-_JOIN = 3.0
 
 # While another server schedules, its answers are looked for in the database.
 _FIRST_LOOK = 0.01
@@ -155,7 +154,13 @@ class EventScheduler(
         self.check()
         if isinstance(events, SharesDatabase) and same_database(events.uri, self._store.uri):
             self._store.log = events
-        running = Running(self._store, deployment, events, executor, self._ha, self._ha_ttl)
+        running = Running(
+            *(self._store, deployment, events, executor),
+            server=name_of(deployment.home),
+            worker=worker_of(deployment.home),
+            ha=self._ha,
+            ha_ttl=self._ha_ttl,
+        )
         hosts = ConditionHosts(
             blobs,
             deployment.home,

@@ -162,17 +162,18 @@ class Store:
         with reachable(self.uri), self.engine.begin() as connection:
             if connection.execute(self._statements.lead, {"mine": epoch}).rowcount != 1:
                 raise LostRaceError("Another server has taken over the scheduling.")
-        return self.read()
+        state, waiting = self.read()
+        self._known = msgspec.structs.replace(state.counters)
+        return state, waiting
 
     def read(self) -> tuple[State, list[OutboxEntry]]:
-        """The same, for one who does not lead."""
+        """The same, for one who does not write."""
         with reachable(self.uri), self.engine.connect() as connection:
             state = _load_state(connection)
             entries = connection.execute(
                 select(tables.outbox).order_by(tables.outbox.c.offset, tables.outbox.c.position)
             )
             waiting = [OutboxEntry(row.id, row.offset, row.message) for row in entries]
-        self._known = msgspec.structs.replace(state.counters)
         return state, waiting
 
     def commit(
