@@ -10,6 +10,7 @@ no database.
 
 import logging
 import os
+import sqlite3
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -29,7 +30,7 @@ from sqlalchemy import (
     select,
     table,
 )
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import URL, ExceptionContext, make_url
 from sqlalchemy.exc import (
     ArgumentError,
     DatabaseError,
@@ -37,13 +38,12 @@ from sqlalchemy.exc import (
     InterfaceError,
     NoSuchModuleError,
     OperationalError,
-    SQLAlchemyError,
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-from aiflow_core.errors import ConfigError, UnavailableError
+from aiflow_core.errors import ConfigError, NoRoomError, UnavailableError
 from aiflow_core.model.event import Event
 
 log = logging.getLogger(__name__)
@@ -54,6 +54,9 @@ _DRIVERS = {
     "mariadb": "mysql+pymysql",
 }
 _EXTRAS = {"psycopg": "postgresql", "pymysql": "mysql", "MySQLdb": "mysqlclient"}
+
+# PostgreSQL: disk_full. MariaDB and MySQL: ENOSPC itself, ER_DISK_FULL, ER_RECORD_FILE_FULL.
+_FULL = ("53100", 28, 1021, 1114)
 
 
 class LogTransaction(ABC):
@@ -143,26 +146,52 @@ def shown(uri: str) -> str:
 
 @contextmanager
 def reachable(uri: str) -> Iterator[None]:
-    """Turn a failure to reach or use the database into `UnavailableError` with the reason."""
+    """Turn a failure to reach or use the database into what `unusable` makes of it."""
     try:
         yield
     except (DatabaseError, InterfaceError, PoolTimeoutError) as error:
         # SQLite's for a file that is damaged or no database is a DatabaseError of no further kind.
-        if isinstance(error, DatabaseError) and type(error) not in (
-            DatabaseError,
-            OperationalError,
+        if (
+            isinstance(error, DatabaseError)
+            and type(error) not in (DatabaseError, OperationalError)
+            and not _is_full(error.orig)
         ):
             raise
-        raise UnavailableError(
-            f"The database {shown(uri)} cannot be used: {reason(error)}.",
-            next_step="Check that it exists, that it is up, and that its URI is right.",
-        ) from error
+        raise unusable(uri, error) from error
 
 
-def reason(error: SQLAlchemyError) -> str:
+def unusable(uri: str, error: Exception) -> UnavailableError:
+    """What to raise for an error of the database or its driver: `UnavailableError` with the reason,
+    `NoRoomError` when it is full."""
+    if _is_full(error.orig if isinstance(error, DBAPIError) else error):
+        return NoRoomError(
+            f"The database {shown(uri)} has no room left: {reason(error)}.",
+            next_step="Make room on its disk; nothing has to be started anew.",
+        )
+    return UnavailableError(
+        f"The database {shown(uri)} cannot be used: {reason(error)}.",
+        next_step="Check that it exists, that it is up, and that its URI is right.",
+    )
+
+
+def reason(error: Exception) -> str:
     """What the database itself said, or SQLAlchemy when it did not get that far."""
     said = error.orig if isinstance(error, DBAPIError) else error
     return " ".join(str(said).split()).rstrip(".")
+
+
+def _is_full(said: BaseException | None) -> bool:
+    """Whether the driver's error means that a disk, or what a table may take of it, is full."""
+    if isinstance(said, sqlite3.Error):
+        return _primary_code(said) == sqlite3.SQLITE_FULL
+    codes = (getattr(said, "sqlstate", None), *(said.args[:1] if said else ()))
+    # With some codes both servers only say that a file could not be written, and add why.
+    return any(code in _FULL for code in codes) or "No space left on device" in str(said)
+
+
+def _primary_code(error: BaseException | None) -> int:
+    """SQLite's own code of an error, without the detail in the upper bits; 0 when there is none."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
 def migrate(engine: Engine, package: str, revision: str = "head") -> None:
@@ -262,5 +291,13 @@ def _open_sqlite(url: URL) -> Engine:
     def begin(connection: Connection) -> None:
         read_only = connection.get_execution_options().get("read_only", False)
         connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+    @event.listens_for(engine, "handle_error")
+    def distrust(context: ExceptionContext) -> None:
+        # When a sync has failed, the kernel may take its pages for clean, and the next sync of the
+        # same file handle succeeds without them. So the handle is given up as a broken line is, and
+        # the pool opens new ones.
+        if _primary_code(context.original_exception) == sqlite3.SQLITE_IOERR:
+            context.is_disconnect = True
 
     return engine

@@ -88,6 +88,13 @@ class UnavailableError(AIFlowError):
     exit_code = 6
 
 
+class NoRoomError(UnavailableError):
+    """A database or its disk is full; nothing was stored, and the same call succeeds when there is
+    room again."""
+
+    code = "no_room"
+
+
 class WaitTimeoutError(AIFlowError):
     """What was waited for did not happen in time."""
 

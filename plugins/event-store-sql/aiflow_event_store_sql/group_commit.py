@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 
-from aiflow_core.errors import UnavailableError
+from aiflow_core.errors import AIFlowError, UnavailableError
 from aiflow_core.model.event import Event
 
 Commit = Callable[[Sequence[Sequence[Event]]], list[list[Event]]]
@@ -134,9 +134,7 @@ class _Ticket:
     def outcome(self) -> list[Event]:
         if isinstance(self._error, UnavailableError):
             # One for each caller: threads must not share a traceback.
-            raise UnavailableError(
-                self._error.what, next_step=self._error.next_step
-            ) from self._error
+            raise AIFlowError.from_wire(self._error.to_wire()) from self._error
         if self._error:
             raise self._error
         return self._result

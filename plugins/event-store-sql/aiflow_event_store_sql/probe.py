@@ -6,8 +6,7 @@ from sqlalchemy import Engine
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import PoolProxiedConnection
 
-from aiflow_core.database import shown
-from aiflow_core.errors import UnavailableError
+from aiflow_core.database import unusable
 from aiflow_event_store_sql import queries
 
 
@@ -32,10 +31,7 @@ class HeadProbe:
             return self._ask(connection)
         except database_error as error:
             self._give_up()
-            raise UnavailableError(
-                f"The database {shown(self._uri)} cannot be used: {error}.",
-                next_step="Check that it is up.",
-            ) from error
+            raise unusable(self._uri, error) from error
 
     def close(self) -> None:
         if self._connection:

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Engine, event
 
 from aiflow_core.clock import Clock
-from aiflow_core.errors import ConfigError, UnavailableError, UsageError
+from aiflow_core.errors import ConfigError, NoRoomError, UnavailableError, UsageError
 from aiflow_core.model.event import Event, EventFilter
 from aiflow_core.testing.clock import ManualClock
 from aiflow_core.testing.event_store import EventStoreContract, Follower
@@ -227,7 +227,7 @@ class TestRefusal:
                     while True:
                         stored.extend(store.append([Event("k", "v" * 10_000)]))
 
-                with pytest.raises(UnavailableError, match="disk is full"):
+                with pytest.raises(NoRoomError, match="disk is full"):
                     fill()
                 assert store.read() == stored
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import grpc
 
-from aiflow_core.errors import AIFlowError, UnavailableError, UsageError
+from aiflow_core.errors import AIFlowError, NoRoomError, UnavailableError, UsageError
 from aiflow_core.model.serialization import decode, encode
 
 _FACTS = "aiflow-error-bin"
@@ -48,7 +48,13 @@ def from_status(error: grpc.RpcError, server_uri: str) -> AIFlowError:
     if code is grpc.StatusCode.CANCELLED:
         return UnavailableError(f"The connection to the notification server {server_uri} was cut.")
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
-        return UsageError(f"The notification server at {server_uri} refused this: {details}.")
+        # gRPC's own, for either of two things, and only the words tell which.
+        if "larger than max" in str(details):
+            return UsageError(f"The notification server at {server_uri} refused this: {details}.")
+        return UnavailableError(
+            f"The notification server at {server_uri} has more calls than it can take: {details}",
+            next_step="Try again later.",
+        )
     if code is grpc.StatusCode.UNIMPLEMENTED:
         return AIFlowError(
             f"The server at {server_uri} is no notification server of this version of AIFlow.",
@@ -59,7 +65,7 @@ def from_status(error: grpc.RpcError, server_uri: str) -> AIFlowError:
 
 def _code(error: AIFlowError) -> grpc.StatusCode:
     match error:
-        case TooManyStreamsError():
+        case TooManyStreamsError() | NoRoomError():
             return grpc.StatusCode.RESOURCE_EXHAUSTED
         case UnavailableError():
             return grpc.StatusCode.UNAVAILABLE
