@@ -87,6 +87,26 @@ def test_those_who_come_during_a_commit_go_together_in_the_next(
     assert outcomes == [[Event(key)] for key in ("first", *"abcde")]
 
 
+def test_no_more_wait_than_there_are_callers_however_much_they_append(
+    log: Log, pool: ThreadPoolExecutor
+) -> None:
+    group = GroupCommit(log.commit)
+    lengths: list[int] = []
+
+    def append_many() -> None:
+        for n in range(50):
+            group.append([Event(str(n))])
+            lengths.append(group.waiting)
+
+    log.go_on.set()
+    callers = [pool.submit(append_many) for _ in range(10)]
+    for caller in callers:
+        caller.result(20)
+
+    assert max(lengths) < len(callers)
+    assert sum(map(len, log.commits)) == 500
+
+
 def test_a_commit_takes_no_more_than_it_may(log: Log, pool: ThreadPoolExecutor) -> None:
     group = GroupCommit(log.commit, most=2)
 

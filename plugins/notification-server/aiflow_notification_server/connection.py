@@ -138,7 +138,7 @@ class Connection:
                 if not self._away:
                     self._away = True
                     log.warning(
-                        "The notification server at %s does not answer, trying again: %s",
+                        "Trying the notification server at %s again: %s",
                         self._uris[self._current],
                         error.details(),
                     )

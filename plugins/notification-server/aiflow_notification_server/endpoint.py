@@ -22,6 +22,10 @@ from aiflow_notification_server.settings import HOST_OF_ANY
 # Threads for calls that are answered at once, beside one for every client that waits.
 _BUSY_THREADS = 64
 
+# Calls that may wait for one of these threads; more are told to try again, so that a flood of them
+# costs their senders time, and this server no memory.
+_WAITING_CALLS = 1000
+
 _OPTIONS = [
     ("grpc.so_reuseport", 0),  # a second server on the port must fail, not share it
     ("grpc.max_send_message_length", -1),
@@ -68,7 +72,11 @@ class NotificationEndpoint(Endpoint):
         # The pool makes a thread when there is a call and no idle thread.
         threads = ThreadPoolExecutor(self._max_streams + _BUSY_THREADS, "notification")
         stack.callback(threads.shutdown)
-        server = grpc.server(threads, options=_OPTIONS)
+        server = grpc.server(
+            threads,
+            options=_OPTIONS,
+            maximum_concurrent_rpcs=self._max_streams + _BUSY_THREADS + _WAITING_CALLS,
+        )
         port = self._bind(server)
         address = self._advertised_uri or f"{self._reachable_host()}:{port}"
         tail = LogTail(events, clock)

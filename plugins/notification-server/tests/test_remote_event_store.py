@@ -110,7 +110,7 @@ def test_it_says_once_that_the_server_is_away_and_once_that_it_is_back(
         another.take(1)
 
     said = [record.getMessage() for record in caplog.records]
-    assert len([line for line in said if "does not answer" in line]) == 1
+    assert len([line for line in said if "again" in line]) == 1
     assert len([line for line in said if "is back" in line]) == 1
 
 
