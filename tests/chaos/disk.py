@@ -1,0 +1,248 @@
+"""Lets the disk of a notification server fail at every place where the server writes or syncs.
+
+`python -m tests.chaos.disk` sends 200 events to a real server on SQLite, one after the other, and
+has strace answer its system calls: `ENOSPC` at each write of such a run, then `EIO` at each sync.
+It prints what came of it, and ends with 1 when a promise was broken. `--points N` stops each of the
+two after N places.
+
+A run has many faults, so far apart that an append fits between two of them; the next run has them
+one call later, until every call has failed.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, fields
+from itertools import zip_longest
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import ClassVar
+
+import grpc
+import psutil
+
+from aiflow_core.errors import UnavailableError
+from aiflow_core.model.event import Event
+from aiflow_core.testing.event_store import Follower
+from aiflow_event_store_sql.event_store import SqlEventStore
+from aiflow_notification_server.errors import from_status
+from aiflow_notification_server.event_store import RemoteEventStore
+from aiflow_notification_server.protocol import notification_service_pb2 as pb
+from aiflow_notification_server.protocol.conversion import event_from_proto, event_to_proto
+from aiflow_notification_server.protocol.notification_service_pb2_grpc import (
+    NotificationServiceStub,
+)
+
+EVENTS = 200
+# Large enough that the 200 events fill SQLite's log twice, and it is copied into the database.
+VALUE = "v" * 5000
+# So often an append is repeated; the faults are further apart than that.
+TRIES = 5
+
+
+@dataclass(frozen=True)
+class Fault:
+    """An error of a system call, with so many good calls between two of them.
+
+    Attributes:
+        apart: more calls than one append makes, or none would ever succeed. To copy its log into
+            the database SQLite writes more often than that, so a run in which writes fail is one
+            in which the log is never copied.
+    """
+
+    title: str
+    call: str
+    error: str
+    apart: int
+
+
+ENOSPC = Fault("ENOSPC at a write", "pwrite64", "ENOSPC", 60)
+EIO = Fault("EIO at a sync", "fdatasync", "EIO", 10)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What one run came to, or several together.
+
+    Attributes:
+        points: calls that failed.
+        refused: appends that the server answered with an error; each was repeated.
+        unfinished: events that were refused again and again, or that no server was there for.
+        lost: events that were acknowledged and are not in the log, or not as it was said.
+        doubled: events that are in the log more than once, or that nobody sent.
+        unheard: events that a listener did not get once and in order.
+        damaged: databases that do not pass `PRAGMA integrity_check`.
+        died: servers that did not live to the end of the run.
+    """
+
+    runs: int = 0
+    points: int = 0
+    refused: int = 0
+    unfinished: int = 0
+    lost: int = 0
+    doubled: int = 0
+    unheard: int = 0
+    damaged: int = 0
+    died: int = 0
+
+    BROKEN: ClassVar = ("unfinished", "lost", "doubled", "unheard", "damaged", "died")
+
+    def __add__(self, other: "Figures") -> "Figures":
+        return Figures(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+    @property
+    def broken(self) -> bool:
+        """Whether the log has not kept a promise."""
+        return any(getattr(self, name) for name in self.BROKEN)
+
+    def lines(self) -> Iterator[str]:
+        yield f"{self.points} points in {self.runs} runs"
+        yield f"{self.refused} appends refused, and repeated"
+        yield f"{self.unfinished} events not accepted in {TRIES} tries"
+        yield f"{self.lost} events acknowledged and lost"
+        yield f"{self.doubled} events twice or out of nowhere"
+        yield f"{self.unheard} events that a listener missed, or got twice or too early"
+        yield f"{self.damaged} databases damaged, {self.runs - self.damaged} pass the check"
+        yield f"{self.died} servers died, {self.runs - self.died} recovered without a restart"
+
+
+def survey(fault: Fault, points: int | None = None, events: int = EVENTS) -> Figures:
+    """Runs with the fault at every call, or until there were so many."""
+    figures = Figures()
+    for first in range(1, fault.apart + 1):
+        figures += run(fault, first, events)
+        if points is not None and figures.points >= points:
+            break
+    return figures
+
+
+def run(fault: Fault, first: int, events: int = EVENTS) -> Figures:
+    """One server, to which `events` events are sent. Its first fault is the call number `first`."""
+    sent = [Event(f"event.{n}", VALUE, id=str(n)) for n in range(events)]
+    with TemporaryDirectory(prefix="aiflow-chaos-disk-") as directory:
+        home = Path(directory)
+        with serving(home, fault, first) as (server, address):
+            acknowledged, refused, heard = send(address, sent)
+            died = not server.is_running() or server.status() == psutil.STATUS_ZOMBIE
+        points = (home / "trace").read_text().count("(INJECTED)")
+        stored, is_whole = found(home / "ns.db")
+    ids = Counter(event.id for event in stored)
+    return Figures(
+        runs=1,
+        points=points,
+        refused=refused,
+        unfinished=len(sent) - len(acknowledged),
+        lost=len(set(acknowledged) - set(stored)),
+        doubled=sum(number > 1 for number in ids.values()) + len(ids.keys() - {e.id for e in sent}),
+        unheard=sum(there != here for there, here in zip_longest(stored, heard)),
+        damaged=int(not is_whole or [e.offset for e in stored] != list(range(1, len(stored) + 1))),
+        died=int(died),
+    )
+
+
+@contextmanager
+def serving(home: Path, fault: Fault, first: int) -> Iterator[tuple[psutil.Process, str]]:
+    """A notification server whose system calls strace answers, and where it listens.
+
+    At the end it is killed: what it has acknowledged must not need its orderly end.
+    """
+    with closing(SqlEventStore(f"sqlite:///{home}/ns.db")) as store:
+        store.initialize()
+    (home / "notification_server.yaml").write_text("server_port: 0\n")
+    strace = [
+        *("strace", "--follow-forks", "--seccomp-bpf", f"--output={home}/trace"),
+        *(f"--trace-path={home}/ns.db{file}" for file in ("", "-wal", "-shm")),
+        *("-e", f"trace={fault.call}"),
+        *("-e", f"inject={fault.call}:error={fault.error}:when={first}+{fault.apart}"),
+    ]
+    server = [sys.executable, "-P", "-m", "aiflow_notification_server", "server", "start"]
+    with (
+        (home / "log").open("w+") as log,
+        subprocess.Popen(
+            [*strace, *server],
+            env=os.environ | {"NOTIFICATION_HOME": str(home)},
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        ) as tracer,
+    ):
+        assert tracer.stdout
+        # With a reader on the database the start of the server writes nothing, so that all faults
+        # are those of a server that runs.
+        with closing(sqlite3.connect(home / "ns.db")) as reader:
+            reader.execute("SELECT * FROM log_head").fetchall()
+            said = tracer.stdout.readline()
+        started = re.search(r"started at (\S+)\.$", said)
+        if not started:
+            raise RuntimeError(f"The server did not start: {said}{(home / 'log').read_text()}")
+        (process,) = psutil.Process(tracer.pid).children()
+        try:
+            yield process, started[1]
+        finally:
+            process.kill()
+
+
+def send(address: str, events: list[Event]) -> tuple[list[Event], int, list[Event]]:
+    """What the server acknowledged, how often it refused, and what a listener heard meanwhile."""
+    acknowledged: list[Event] = []
+    refused = 0
+    with (
+        grpc.insecure_channel(address) as channel,
+        closing(RemoteEventStore(address)) as store,
+        Follower(store.subscribe(0)) as follower,
+    ):
+        stub = NotificationServiceStub(channel)  # type: ignore[no-untyped-call]  # generated
+        for event in events:
+            request = pb.AppendEventsRequest(events=[event_to_proto(event)])
+            for _ in range(TRIES):
+                try:
+                    answer = stub.appendEvents(request, timeout=10)
+                except grpc.RpcError as error:
+                    problem = from_status(error, address)
+                    if not isinstance(problem, UnavailableError):
+                        raise problem from error
+                    refused += 1
+                else:
+                    acknowledged += map(event_from_proto, answer.events)
+                    break
+        try:
+            heard = follower.take(len(acknowledged), timeout=10)
+        except AssertionError as error:
+            print(f"A listener missed something: {error}", file=sys.stderr)
+            heard = []
+    return acknowledged, refused, heard
+
+
+def found(database: Path) -> tuple[list[Event], bool]:
+    """The events in the database of a server that was killed, and whether SQLite finds it whole."""
+    with closing(SqlEventStore(f"sqlite:///{database}")) as store:
+        stored = store.read(limit=1_000_000)
+    with closing(sqlite3.connect(database)) as connection:
+        return stored, connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument(
+        "--points", type=int, help="how many places of each kind; all, if not given"
+    )
+    points = parser.parse_args().points
+    if shutil.which("strace") is None:
+        sys.exit("This needs the program strace.")
+    broken = False
+    for fault in (ENOSPC, EIO):
+        figures = survey(fault, points)
+        print(fault.title, *figures.lines(), sep="\n  ", flush=True)
+        broken = broken or figures.broken
+    sys.exit(broken)
+
+
+if __name__ == "__main__":
+    main()
