@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from aiflow_core.clock import Clock
+from aiflow_core.crash import crash_point
 from aiflow_core.database import (
     LogTransaction,
     SharesDatabase,
@@ -162,6 +163,8 @@ class SqlEventStore(EventStore, SharesDatabase):
                         return deleted
                     until = min(before, first + ROWS_AT_ONCE)
                     deleted += connection.execute(queries.DELETE_BEFORE, {"before": until}).rowcount
+                    crash_point("log.truncate.before")
+                crash_point("log.truncate.after")
 
     def close(self) -> None:
         with self._lock:

@@ -10,6 +10,7 @@ from sqlalchemy.engine import RootTransaction
 from sqlalchemy.exc import DBAPIError
 
 from aiflow_core.clock import Clock
+from aiflow_core.crash import crash_point
 from aiflow_core.database import LogTransaction
 from aiflow_core.errors import UnavailableError
 from aiflow_core.model.event import Event, new_event_id
@@ -55,6 +56,8 @@ class Writer:
             begun, transaction = self._begin()
             with begun:
                 yield transaction
+                crash_point("log.commit.before")
+            crash_point("log.commit.after")
             if transaction.fresh:
                 self._on_commit(transaction.fresh)
 

@@ -3,12 +3,13 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
 import grpc
 
 from aiflow_core.clock import Clock
+from aiflow_core.crash import crash_point
 from aiflow_core.errors import AIFlowError, UsageError
 from aiflow_core.model.event import Event, EventFilter, EventType, new_event_id
 from aiflow_core.specs.event_store import EventStore
@@ -122,7 +123,7 @@ class NotificationServicer(NotificationServiceServicer):
             type=EventType.USER,
             id=client_event_id(request.uuid) if repeatable else new_event_id(),
         )
-        return pb.SendEventsResponse(event=event_to_proto(self._append([event])[0]))
+        return pb.SendEventsResponse(event=event_to_proto(self._append([event], context)[0]))
 
     @answered(pb.ListEventsResponse)
     def listEvents(
@@ -201,7 +202,7 @@ class NotificationServicer(NotificationServiceServicer):
     def appendEvents(
         self, request: pb.AppendEventsRequest, context: grpc.ServicerContext
     ) -> pb.EventList:
-        stored = self._append([event_from_proto(proto) for proto in request.events])
+        stored = self._append([event_from_proto(proto) for proto in request.events], context)
         return pb.EventList(events=map(event_to_proto, stored))
 
     def subscribe(
@@ -219,10 +220,14 @@ class NotificationServicer(NotificationServiceServicer):
                 )
                 *whole, last = list(messages(events)) or [[]]
                 for protos in whole:
-                    yield pb.EventBatch(
-                        events=protos, position=protos[-1].offset, head=self._tail.head
+                    yield from _pushed(
+                        pb.EventBatch(
+                            events=protos, position=protos[-1].offset, head=self._tail.head
+                        )
                     )
-                yield pb.EventBatch(events=last, position=position, head=self._tail.head)
+                yield from _pushed(
+                    pb.EventBatch(events=last, position=position, head=self._tail.head)
+                )
 
     def readEvents(
         self, request: pb.ReadEventsRequest, context: grpc.ServicerContext
@@ -270,9 +275,11 @@ class NotificationServicer(NotificationServiceServicer):
 
     # --- shared ---
 
-    def _append(self, events: list[Event]) -> list[Event]:
+    def _append(self, events: list[Event], context: grpc.ServicerContext) -> list[Event]:
         stored = self._store.append(events)
         self._tail.appended(stored)
+        crash_point("log.append.ack.before")
+        context.add_callback(partial(crash_point, "log.append.ack.after"))
         return stored
 
     def _after(self, request: pb.SubscribeRequest | pb.ListAllEventsRequest) -> int:
@@ -307,9 +314,19 @@ class NotificationServicer(NotificationServiceServicer):
         with self._waiting.place():
             context.add_callback(self._tail.wake)
             events, _ = self._tail.next(after, wanted, timeout, context.is_active)
+        crash_point("log.poll.answer.before")
         return pb.ListEventsResponse(
             events=[event_to_proto(event) for event in events if not end or event.offset <= end]
         )
+
+
+def _pushed(batch: pb.EventBatch) -> Iterator[pb.EventBatch]:
+    """The batch alone, and what may happen before it leaves and after."""
+    if batch.events:
+        crash_point("log.push.before")
+    yield batch
+    if batch.events:
+        crash_point("log.push.after")
 
 
 def _asked(request: pb.ListEventsRequest | pb.CountEventsRequest) -> EventFilter:
