@@ -7,6 +7,7 @@ from typing import Self
 
 from aiflow_core.errors import UsageError
 from aiflow_core.model.event import EVERYTHING, Event, EventFilter, EventType
+from aiflow_core.model.serialization import Value
 
 # Characters; so much fits into a column with a unique index in every SQL database.
 LONGEST = {"id": 255, "key": 1024, "namespace": 255, "sender": 1024}
@@ -97,6 +98,39 @@ class EventStore(ABC):
 
     def close(self) -> None:  # noqa: B027  (most stores have something to close, not all)
         """Release what the store holds; ends its subscriptions. Idempotent."""
+
+
+class Member(Value, frozen=True):
+    """A server of a log.
+
+    Attributes:
+        uri: `host:port` at which clients reach it.
+        seen_ms: when it last said that it lives, in milliseconds since the epoch.
+    """
+
+    uri: str
+    seen_ms: int
+
+
+class KeepsMembers(ABC):
+    """What an event store offers beside its contract when several servers may serve it: there they
+    learn of each other. It is told for the sake of clients; the log needs no server to lead.
+
+    Errors: `UnavailableError`, as of the event store.
+    """
+
+    @abstractmethod
+    def join(self, uri: str, ttl_ms: int) -> None:
+        """The server at `uri` lives, and counts as living for `ttl_ms` milliseconds of the store's
+        own time. It says so again before they are over."""
+
+    @abstractmethod
+    def leave(self, uri: str) -> None:
+        """The server at `uri` stops."""
+
+    @abstractmethod
+    def members(self) -> list[Member]:
+        """The servers that live, by `uri`."""
 
 
 def check_event(event: Event, max_bytes: int = MAX_EVENT_BYTES) -> None:

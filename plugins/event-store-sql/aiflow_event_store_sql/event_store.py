@@ -19,7 +19,7 @@ from aiflow_core.database import (
     reachable,
 )
 from aiflow_core.model.event import EVERYTHING, Event, EventFilter
-from aiflow_core.specs.event_store import MAX_EVENT_BYTES, EventStore
+from aiflow_core.specs.event_store import MAX_EVENT_BYTES, EventStore, KeepsMembers, Member
 from aiflow_event_store_sql import queries
 from aiflow_event_store_sql.group_commit import GroupCommit
 from aiflow_event_store_sql.probe import HeadProbe
@@ -33,7 +33,7 @@ PACKAGE = "aiflow_event_store_sql"
 ROWS_AT_ONCE = 10_000
 
 
-class SqlEventStore(EventStore, SharesDatabase):
+class SqlEventStore(EventStore, SharesDatabase, KeepsMembers):
     """The log in a SQL database that several processes may share.
 
     Offsets are given under a lock on the head row, inside the transaction that inserts the events:
@@ -165,6 +165,28 @@ class SqlEventStore(EventStore, SharesDatabase):
                     deleted += connection.execute(queries.DELETE_BEFORE, {"before": until}).rowcount
                     crash_point("log.truncate.before")
                 crash_point("log.truncate.after")
+
+    # --- its servers ---
+
+    def join(self, uri: str, ttl_ms: int) -> None:
+        with reachable(self.uri):
+            with self._engine.begin() as connection:
+                connection.execute(queries.FORGET_MEMBER, {"uri": uri})
+                connection.execute(queries.ADD_MEMBER, {"uri": uri, "ttl_ms": ttl_ms})
+                crash_point("log.join.before")
+            crash_point("log.join.after")
+
+    def leave(self, uri: str) -> None:
+        with reachable(self.uri):
+            with self._engine.begin() as connection:
+                connection.execute(queries.FORGET_MEMBER, {"uri": uri})
+                crash_point("log.leave.before")
+            crash_point("log.leave.after")
+
+    def members(self) -> list[Member]:
+        return [Member(uri, seen_ms) for uri, seen_ms in self._query(queries.MEMBERS)]
+
+    # --- the end ---
 
     def close(self) -> None:
         with self._lock:

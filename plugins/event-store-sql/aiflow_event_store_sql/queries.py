@@ -21,8 +21,9 @@ from sqlalchemy import (
     update,
 )
 
+from aiflow_core.database import database_ms
 from aiflow_core.model.event import ANY_KEY, EventFilter
-from aiflow_event_store_sql.tables import EVENT_COLUMNS, event, key_crc, log_head
+from aiflow_event_store_sql.tables import EVENT_COLUMNS, event, key_crc, log_head, member
 
 # Above every offset there will be; BIGINT in all the databases.
 NO_END = 2**63 - 1
@@ -44,6 +45,18 @@ FIRST_SINCE: Select[Any] = (
 
 FIRST: Select[Any] = select(func.min(event.c.seq))
 DELETE_BEFORE: Delete = delete(event).where(event.c.seq < bindparam("before"))
+
+FORGET_MEMBER: Delete = delete(member).where(
+    or_(member.c.uri == bindparam("uri"), member.c.until_ms < database_ms())
+)
+ADD_MEMBER = insert(member).values(
+    uri=bindparam("uri"), seen_ms=database_ms(), until_ms=database_ms() + bindparam("ttl_ms")
+)
+MEMBERS = (
+    select(member.c.uri, member.c.seen_ms)
+    .where(member.c.until_ms >= database_ms())
+    .order_by(member.c.uri)
+)
 
 
 def driver_text(statement: ClauseElement, dialect: Dialect) -> str:

@@ -1,4 +1,4 @@
-"""The two tables as queries see them (the revisions in `migrations` make them), and the rows."""
+"""The tables as queries see them (the revisions in `migrations` make them), and the rows."""
 
 import zlib
 from typing import Any
@@ -25,6 +25,10 @@ event = table(
     column("context", String),
     column("sender", String),
     column("create_ms", BigInteger),
+)
+
+member = table(
+    "member", column("uri", String), column("seen_ms", BigInteger), column("until_ms", BigInteger)
 )
 
 # In the order of the fields of `Event`.

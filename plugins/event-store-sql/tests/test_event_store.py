@@ -7,9 +7,10 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine, event, text
 
 from aiflow_core.clock import Clock
+from aiflow_core.database import open_engine
 from aiflow_core.errors import ConfigError, NoRoomError, UnavailableError, UsageError
 from aiflow_core.model.event import Event, EventFilter
 from aiflow_core.testing.clock import ManualClock
@@ -171,6 +172,52 @@ class TestShared:
         assert store.append([Event("k")])[0].offset == len(stored) + 1
 
 
+class TestMembers:
+    """Servers that find each other in the database, by its own time."""
+
+    def test_a_server_is_known_until_it_leaves(self, open_store: OpenStore) -> None:
+        one, other = open_store(), open_store()
+        one.join("b:1", 60_000)
+        other.join("a:1", 60_000)
+
+        assert [member.uri for member in one.members()] == ["a:1", "b:1"]
+        assert other.members() == one.members()
+
+        one.leave("b:1")
+
+        assert [member.uri for member in other.members()] == ["a:1"]
+
+    def test_a_server_that_says_no_more_that_it_lives_is_forgotten(
+        self, open_store: OpenStore
+    ) -> None:
+        store = open_store()
+        store.join("dead:1", -1)
+        assert store.members() == []
+
+        store.join("dead:1", 60_000)
+        assert [member.uri for member in store.members()] == ["dead:1"]
+
+    def test_what_it_says_again_counts(self, open_store: OpenStore) -> None:
+        store = open_store()
+        store.join("a:1", 60_000)
+        (before,) = store.members()
+
+        store.join("a:1", 60_000)
+
+        (after,) = store.members()
+        assert after.seen_ms >= before.seen_ms > 1_600_000_000_000
+
+    def test_the_dead_take_no_room(self, open_store: OpenStore, database_url: str) -> None:
+        store = open_store()
+        for n in range(3):
+            store.join(f"dead:{n}", -1)
+
+        engine = open_engine(database_url)
+        with engine.connect() as connection:
+            assert connection.scalar(text("SELECT COUNT(*) FROM member")) == 1
+        engine.dispose()
+
+
 class TestTables:
     def test_a_database_without_tables_is_refused_with_the_command_that_makes_them(
         self, database_url: str
@@ -190,6 +237,23 @@ class TestTables:
         store.initialize()
 
         assert store.read() == stored
+
+    def test_tables_of_the_version_before_are_brought_up_to_date_and_back(
+        self, database_url: str
+    ) -> None:
+        with closing(SqlEventStore(database_url)) as store:
+            store.initialize("0001")
+            stored = store.append([Event("k")])
+            with pytest.raises(ConfigError, match="is at revision 0001, not 0002"):
+                store.check()
+
+            store.initialize()
+            store.join("a:1", 60_000)
+            store.downgrade("0001")
+            store.initialize()
+
+            assert store.read() == stored
+            assert store.members() == []
 
     def test_tables_are_removed_and_made_anew(self, open_store: OpenStore) -> None:
         store = open_store()

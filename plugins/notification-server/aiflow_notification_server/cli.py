@@ -252,6 +252,8 @@ def _serve(stack: ExitStack) -> None:
         host=configured.server_host,
         port=configured.server_port,
         advertised_uri=configured.advertised_uri,
+        enable_ha=configured.enable_ha,
+        ha_ttl_ms=configured.ha_ttl_ms,
     )
     address = endpoint.start(stack, store)
     click.echo(f"Notification server started at {address}.")

@@ -2,6 +2,7 @@
 
 import errno
 import socket
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
@@ -10,9 +11,10 @@ import grpc
 from aiflow_core.clock import Clock
 from aiflow_core.errors import ConfigError, ConflictError
 from aiflow_core.specs.endpoint import Endpoint
-from aiflow_core.specs.event_store import EventStore
+from aiflow_core.specs.event_store import EventStore, KeepsMembers, Member
 from aiflow_core.specs.scheduler import Scheduler
 from aiflow_notification_server.log_tail import LogTail
+from aiflow_notification_server.membership import Membership
 from aiflow_notification_server.protocol.notification_service_pb2_grpc import (
     add_NotificationServiceServicer_to_server,
 )
@@ -48,6 +50,8 @@ class NotificationEndpoint(Endpoint):
         advertised_uri: `host:port` at which others reach this server, when it differs.
         max_streams: how many clients may wait for events at one time.
         heartbeat: seconds after which a subscription without news says how far the log is.
+        enable_ha: other servers serve the same log, and each tells clients of all of them.
+        ha_ttl_ms: milliseconds after which a server that was not heard of counts as dead.
     """
 
     def __init__(
@@ -57,12 +61,16 @@ class NotificationEndpoint(Endpoint):
         advertised_uri: str = "",
         max_streams: int = 1000,
         heartbeat: float = 5.0,
+        enable_ha: bool = False,
+        ha_ttl_ms: int = 10_000,
     ) -> None:
         self._host = host
         self._port = port
         self._advertised_uri = advertised_uri
         self._max_streams = max_streams
         self._heartbeat = heartbeat
+        self._enable_ha = enable_ha
+        self._ha_ttl_ms = ha_ttl_ms
 
     def start(
         self, stack: ExitStack, events: EventStore, scheduler: Scheduler | None = None
@@ -84,7 +92,7 @@ class NotificationEndpoint(Endpoint):
         servicer = NotificationServicer(
             events,
             tail,
-            member=address,
+            members=self._members(events, address, clock),
             max_streams=self._max_streams,
             heartbeat=self._heartbeat,
             clock=clock,
@@ -92,7 +100,28 @@ class NotificationEndpoint(Endpoint):
         add_NotificationServiceServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]
         server.start()
         stack.callback(lambda: server.stop(grace=None).wait())
+        if isinstance(events, KeepsMembers) and self._enable_ha:
+            Membership(events, address, self._ha_ttl_ms, clock).start(stack)
         return address
+
+    def _members(
+        self, events: EventStore, address: str, clock: Clock
+    ) -> Callable[[], Sequence[Member]]:
+        """What tells the servers that clients may go to; without `enable_ha` this one alone."""
+        if not self._enable_ha:
+            return lambda: [Member(address, clock.now_ms())]
+        if not isinstance(events, KeepsMembers):
+            raise ConfigError(
+                f"{type(events).__name__} does not tell servers of each other.",
+                next_step="Leave out `enable_ha`, or use an event store in a SQL database.",
+            )
+        if self._host in HOST_OF_ANY and not self._advertised_uri:
+            raise ConfigError(
+                "With `enable_ha` other machines are told the address of this server, and "
+                f"{address} means each of them itself.",
+                next_step="Set `advertised_uri` to the host:port at which they reach this server.",
+            )
+        return events.members
 
     def _bind(self, server: grpc.Server) -> int:
         self._check_free()

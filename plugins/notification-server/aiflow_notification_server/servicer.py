@@ -1,7 +1,7 @@
 """The protocol on one side, an event store on the other: translates and decides nothing."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial, wraps
 from typing import Any
@@ -12,7 +12,7 @@ from aiflow_core.clock import Clock
 from aiflow_core.crash import crash_point
 from aiflow_core.errors import AIFlowError, UsageError
 from aiflow_core.model.event import Event, EventFilter, EventType, new_event_id
-from aiflow_core.specs.event_store import EventStore
+from aiflow_core.specs.event_store import EventStore, Member
 from aiflow_notification_server.client_ids import ClientIds
 from aiflow_notification_server.errors import TooManyStreamsError, as_status
 from aiflow_notification_server.log_tail import PAGE, LogTail
@@ -84,8 +84,9 @@ def with_status(method: Callable[..., Any]) -> Callable[..., Any]:
 class NotificationServicer(NotificationServiceServicer):
     """Serves `store`, of which `tail` is the end.
 
-    `member` is the address that clients are told, `max_streams` how many may wait for events at one
-    time, and `heartbeat` the seconds after which a silent stream says that it is alive.
+    `members` tells the servers that clients may go to, `max_streams` is how many clients may wait
+    for events at one time, and `heartbeat` the seconds after which a silent stream says that it is
+    alive.
     """
 
     def __init__(
@@ -93,17 +94,16 @@ class NotificationServicer(NotificationServiceServicer):
         store: EventStore,
         tail: LogTail,
         *,
-        member: str,
+        members: Callable[[], Sequence[Member]],
         max_streams: int,
         heartbeat: float,
         clock: Clock,
     ) -> None:
         self._store = store
         self._tail = tail
-        self._member = member
+        self._members = members
         self._waiting = Waiting(max_streams)
         self._heartbeat = heartbeat
-        self._clock = clock
         self._clients = ClientIds(clock)
 
     # --- the original protocol ---
@@ -181,11 +181,16 @@ class NotificationServicer(NotificationServiceServicer):
     ) -> pb.isClientExistsResponse:
         return pb.isClientExistsResponse(is_exists=self._clients.exists(request.client_id))
 
+    @answered(pb.ListMembersResponse)
     def listMembers(
         self, request: pb.ListMembersRequest, context: grpc.ServicerContext
     ) -> pb.ListMembersResponse:
-        me = pb.MemberProto(version=1, server_uri=self._member, update_time=self._clock.now_ms())
-        return pb.ListMembersResponse(members=[me])
+        return pb.ListMembersResponse(
+            members=[
+                pb.MemberProto(version=1, server_uri=member.uri, update_time=member.seen_ms)
+                for member in self._members()
+            ]
+        )
 
     def notify(self, request: pb.NotifyRequest, context: grpc.ServicerContext) -> pb.CommonResponse:
         # Servers of 0.4 tell each other of new events; this one sees them in the log.

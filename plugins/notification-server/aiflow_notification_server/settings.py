@@ -23,6 +23,13 @@ db_uri: sqlite:///${NOTIFICATION_HOME}/ns.db
 # host:port at which clients reach this server, when it is not the above
 advertised_uri:
 
+# whether other notification servers use the same database; each then tells clients of all of them,
+# under their `advertised_uri`
+enable_ha: False
+
+# milliseconds after which a server that was not heard of counts as dead
+ha_ttl_ms: 10000
+
 # seconds that `notification server start -d` waits until the server is ready
 wait_for_server_started_timeout: 60.0
 """
@@ -36,8 +43,6 @@ class NotificationSettings(Settings, frozen=True, kw_only=True):
     db_uri: str = "sqlite:///${NOTIFICATION_HOME}/ns.db"
     advertised_uri: str = ""
     wait_for_server_started_timeout: Annotated[float, msgspec.Meta(gt=0)] = 60.0
-    # What follows may stand in a file of 0.4 and has no effect: servers that share a database serve
-    # one log without being told of each other.
     enable_ha: bool = False
     ha_ttl_ms: Annotated[int, msgspec.Meta(gt=0)] = 10_000
 
