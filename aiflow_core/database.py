@@ -5,7 +5,9 @@ no database.
 
 * SQLite: WAL with `synchronous=FULL` (a commit is on disk before it returns), and every
   transaction begins with BEGIN IMMEDIATE, so that none can fail half-way for want of the lock.
-* PostgreSQL and MySQL/MariaDB: READ COMMITTED, so that a row lock locks a row and not a gap.
+* PostgreSQL and MySQL/MariaDB: READ COMMITTED, so that a row lock locks a row and not a gap; and a
+  transaction in which nothing happens for seconds is ended, so that a process that was paused, or
+  cut off, does not keep the others from what it has locked.
 """
 
 import logging
@@ -13,13 +15,14 @@ import os
 import sqlite3
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from importlib.resources import files
 from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     Connection,
+    Dialect,
     Engine,
     Select,
     String,
@@ -54,6 +57,9 @@ _DRIVERS = {
     "mariadb": "mysql+pymysql",
 }
 _EXTRAS = {"psycopg": "postgresql", "pymysql": "mysql", "MySQLdb": "mysqlclient"}
+
+# Longer than any statement of a transaction is thought about, shorter than clients try.
+IDLE_SECONDS = 5
 
 # PostgreSQL: disk_full. MariaDB and MySQL: ENOSPC itself, ER_DISK_FULL, ER_RECORD_FILE_FULL.
 _FULL = ("53100", 28, 1021, 1114)
@@ -128,7 +134,7 @@ def open_engine(uri: str, **pool: Any) -> Engine:
     if url.get_backend_name() == "sqlite":
         return _open_sqlite(url)
     try:
-        return create_engine(url, isolation_level="READ COMMITTED", pool_pre_ping=True, **pool)
+        engine = create_engine(url, isolation_level="READ COMMITTED", pool_pre_ping=True, **pool)
     except ModuleNotFoundError as error:
         extra = _EXTRAS.get(str(error.name), str(error.name))
         raise ConfigError(
@@ -137,6 +143,24 @@ def open_engine(uri: str, **pool: Any) -> Engine:
             if extra in ("postgresql", "mysql")
             else f"Run `pip install {extra}`.",
         ) from error
+
+    @event.listens_for(engine, "connect")
+    def limit(connection: Any, record: Any) -> None:
+        with closing(connection.cursor()) as cursor:
+            cursor.execute(_limit_idleness(engine.dialect))
+        connection.commit()
+
+    return engine
+
+
+def _limit_idleness(dialect: Dialect) -> str:
+    """The statement after which the server ends a transaction that does nothing."""
+    if dialect.name == "postgresql":
+        return f"SET idle_in_transaction_session_timeout = '{IDLE_SECONDS}s'"
+    if getattr(dialect, "is_mariadb", False):
+        return f"SET SESSION idle_transaction_timeout = {IDLE_SECONDS}"
+    # MySQL has one only for connections, in a transaction or not; the pool opens new ones.
+    return f"SET SESSION wait_timeout = {IDLE_SECONDS}"
 
 
 def shown(uri: str) -> str:
@@ -155,6 +179,7 @@ def reachable(uri: str) -> Iterator[None]:
             isinstance(error, DatabaseError)
             and type(error) not in (DatabaseError, OperationalError)
             and not _is_full(error.orig)
+            and not error.connection_invalidated
         ):
             raise
         raise unusable(uri, error) from error

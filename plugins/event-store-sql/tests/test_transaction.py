@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import Column, Integer, MetaData, Table, insert, select
 from sqlalchemy.exc import IntegrityError
 
+from aiflow_core import database
 from aiflow_core.database import SharesDatabase, open_engine
 from aiflow_core.errors import UnavailableError, UsageError
 from aiflow_core.model.event import Event
@@ -173,6 +174,35 @@ def test_whoever_else_appends_meanwhile_waits_and_leaves_no_gap(shared: Shared) 
     assert [event.offset for event in taken] == list(range(1, 223))
     assert [event.key for event in taken] == ["x", "y"] * 111, "two were mixed"
     assert shared.noted() == [n for n in range(30) if n % 3]
+
+
+@pytest.mark.parametrize(
+    "database_url",
+    [
+        pytest.param("postgresql", marks=pytest.mark.postgresql),
+        pytest.param("mariadb", marks=pytest.mark.mariadb),
+    ],
+    indirect=True,
+)
+def test_a_process_that_stands_still_inside_one_keeps_the_others_waiting_for_seconds_only(
+    shared: Shared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "IDLE_SECONDS", 1)
+    paused, other = shared.open(), shared.open()
+    stored: list[Event] = []
+
+    def stand_still() -> None:
+        with paused.transaction() as transaction:
+            transaction.append([Event("lost")])
+            stored.extend(other.append([Event("a")]))
+            transaction.append([Event("lost")])
+
+    with pytest.raises(UnavailableError):
+        stand_still()
+
+    stored += paused.append([Event("b")])
+    assert other.read() == stored
+    assert [event.offset for event in stored] == [1, 2]
 
 
 def test_a_closed_log_begins_none(shared: Shared) -> None:
