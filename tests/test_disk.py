@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from .chaos.disk import EIO, ENOSPC, Fault, survey
+from .chaos.disk import EIO, ENOSPC, Fault, survey, synced_again
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace (not installed)")
@@ -14,3 +14,16 @@ def test_a_disk_that_fails_costs_no_event_and_no_restart(fault: Fault) -> None:
 
     assert figures.points >= 8
     assert not figures.broken, "\n".join(figures.lines())
+
+
+def test_a_second_sync_of_a_handle_that_failed_is_noticed() -> None:
+    failed = "1  fdatasync(4</home/ns.db-wal>) = -1 EIO (Input/output error) (INJECTED)"
+    resumed = "1  <... fdatasync resumed>) = -1 EIO (Input/output error) (INJECTED)"
+    begun = "1  fdatasync(4</home/ns.db-wal> <unfinished ...>"
+    good = "1  fdatasync(4</home/ns.db-wal>) = 0"
+    of_another = "2  fdatasync(3</home/ns.db>) = 0"
+    closed = "1  close(4</home/ns.db-wal>) = 0"
+
+    assert synced_again("\n".join([failed, closed, good, of_another])) == 0
+    assert synced_again("\n".join([failed, of_another, good, closed])) == 1
+    assert synced_again("\n".join([begun, of_another, resumed, good])) == 1

@@ -80,6 +80,9 @@ class Figures:
         unheard: events that a listener did not get once and in order.
         damaged: databases that do not pass `PRAGMA integrity_check`.
         died: servers that did not live to the end of the run.
+        trusted: syncs of SQLite's log through a handle of which one had failed. The kernel may have
+            given up the pages then, and the sync would succeed without them. (In the database
+            itself SQLite writes all pages again after a failure.)
     """
 
     runs: int = 0
@@ -91,8 +94,9 @@ class Figures:
     unheard: int = 0
     damaged: int = 0
     died: int = 0
+    trusted: int = 0
 
-    BROKEN: ClassVar = ("unfinished", "lost", "doubled", "unheard", "damaged", "died")
+    BROKEN: ClassVar = ("unfinished", "lost", "doubled", "unheard", "damaged", "died", "trusted")
 
     def __add__(self, other: "Figures") -> "Figures":
         return Figures(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
@@ -111,6 +115,7 @@ class Figures:
         yield f"{self.unheard} events that a listener missed, or got twice or too early"
         yield f"{self.damaged} databases damaged, {self.runs - self.damaged} pass the check"
         yield f"{self.died} servers died, {self.runs - self.died} recovered without a restart"
+        yield f"{self.trusted} syncs of a file handle after one that had failed"
 
 
 def survey(fault: Fault, points: int | None = None, events: int = EVENTS) -> Figures:
@@ -131,12 +136,12 @@ def run(fault: Fault, first: int, events: int = EVENTS) -> Figures:
         with serving(home, fault, first) as (server, address):
             acknowledged, refused, heard = send(address, sent)
             died = not server.is_running() or server.status() == psutil.STATUS_ZOMBIE
-        points = (home / "trace").read_text().count("(INJECTED)")
+        trace = (home / "trace").read_text()
         stored, is_whole = found(home / "ns.db")
     ids = Counter(event.id for event in stored)
     return Figures(
         runs=1,
-        points=points,
+        points=trace.count("(INJECTED)"),
         refused=refused,
         unfinished=len(sent) - len(acknowledged),
         lost=len(set(acknowledged) - set(stored)),
@@ -144,6 +149,7 @@ def run(fault: Fault, first: int, events: int = EVENTS) -> Figures:
         unheard=sum(there != here for there, here in zip_longest(stored, heard)),
         damaged=int(not is_whole or [e.offset for e in stored] != list(range(1, len(stored) + 1))),
         died=int(died),
+        trusted=synced_again(trace),
     )
 
 
@@ -157,9 +163,10 @@ def serving(home: Path, fault: Fault, first: int) -> Iterator[tuple[psutil.Proce
         store.initialize()
     (home / "notification_server.yaml").write_text("server_port: 0\n")
     strace = [
-        *("strace", "--follow-forks", "--seccomp-bpf", f"--output={home}/trace"),
+        *("strace", "--follow-forks", "--seccomp-bpf", "--decode-fds=path"),
+        f"--output={home}/trace",
         *(f"--trace-path={home}/ns.db{file}" for file in ("", "-wal", "-shm")),
-        *("-e", f"trace={fault.call}"),
+        *("-e", f"trace={fault.call},close"),
         *("-e", f"inject={fault.call}:error={fault.error}:when={first}+{fault.apart}"),
     ]
     server = [sys.executable, "-P", "-m", "aiflow_notification_server", "server", "start"]
@@ -226,6 +233,30 @@ def found(database: Path) -> tuple[list[Event], bool]:
         stored = store.read(limit=1_000_000)
     with closing(sqlite3.connect(database)) as connection:
         return stored, connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+def synced_again(trace: str) -> int:
+    """How often SQLite's log was synced through a handle of which a sync had failed before."""
+    again = 0
+    failed: set[str] = set()
+    interrupted: dict[str, str] = {}  # by thread: the handle of the call that is to be resumed
+    for line in trace.splitlines():
+        found = re.match(r"(\d+) +(<\.\.\. )?(fdatasync|close)(?:\((\d+)<[^>]*-wal>)?", line)
+        if not found:
+            continue
+        thread, resumed, call, handle = found.groups()
+        handle = interrupted.pop(thread, None) if resumed else handle
+        if handle is None:
+            continue
+        if line.endswith("<unfinished ...>"):
+            interrupted[thread] = handle
+        elif call == "close":
+            failed.discard(handle)
+        else:
+            again += handle in failed
+            if "(INJECTED)" in line:
+                failed.add(handle)
+    return again
 
 
 def main() -> None:
