@@ -17,13 +17,15 @@ def test_a_disk_that_fails_costs_no_event_and_no_restart(fault: Fault) -> None:
 
 
 def test_a_second_sync_of_a_handle_that_failed_is_noticed() -> None:
+    written = '1  pwrite64(4</home/ns.db-wal>, "x", 24, 0) = 24'
     failed = "1  fdatasync(4</home/ns.db-wal>) = -1 EIO (Input/output error) (INJECTED)"
-    resumed = "1  <... fdatasync resumed>) = -1 EIO (Input/output error) (INJECTED)"
     begun = "1  fdatasync(4</home/ns.db-wal> <unfinished ...>"
+    resumed = "1  <... fdatasync resumed>) = -1 EIO (Input/output error) (INJECTED)"
     good = "1  fdatasync(4</home/ns.db-wal>) = 0"
     of_another = "2  fdatasync(3</home/ns.db>) = 0"
     closed = "1  close(4</home/ns.db-wal>) = 0"
 
-    assert synced_again("\n".join([failed, closed, good, of_another])) == 0
-    assert synced_again("\n".join([failed, of_another, good, closed])) == 1
-    assert synced_again("\n".join([begun, of_another, resumed, good])) == 1
+    assert synced_again("\n".join([written, failed, closed, written, good, of_another])) == 0
+    assert synced_again("\n".join([written, failed, of_another, written, good, closed])) == 1
+    assert synced_again("\n".join([written, begun, of_another, resumed, good])) == 1
+    assert synced_again("\n".join([written, good, failed, written, good])) == 0

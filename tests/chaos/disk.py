@@ -166,7 +166,7 @@ def serving(home: Path, fault: Fault, first: int) -> Iterator[tuple[psutil.Proce
         *("strace", "--follow-forks", "--seccomp-bpf", "--decode-fds=path"),
         f"--output={home}/trace",
         *(f"--trace-path={home}/ns.db{file}" for file in ("", "-wal", "-shm")),
-        *("-e", f"trace={fault.call},close"),
+        *("-e", "trace=pwrite64,fdatasync,close"),
         *("-e", f"inject={fault.call}:error={fault.error}:when={first}+{fault.apart}"),
     ]
     server = [sys.executable, "-P", "-m", "aiflow_notification_server", "server", "start"]
@@ -236,12 +236,16 @@ def found(database: Path) -> tuple[list[Event], bool]:
 
 
 def synced_again(trace: str) -> int:
-    """How often SQLite's log was synced through a handle of which a sync had failed before."""
+    """How often SQLite's log was synced through a handle of which a sync had failed before.
+
+    A sync that had nothing to write lost nothing; SQLite makes one before it copies its log.
+    """
     again = 0
+    written: set[str] = set()  # handles with something to sync
     failed: set[str] = set()
     interrupted: dict[str, str] = {}  # by thread: the handle of the call that is to be resumed
     for line in trace.splitlines():
-        found = re.match(r"(\d+) +(<\.\.\. )?(fdatasync|close)(?:\((\d+)<[^>]*-wal>)?", line)
+        found = re.match(r"(\d+) +(<\.\.\. )?(\w+)(?:\((\d+)<[^>]*-wal>)?", line)
         if not found:
             continue
         thread, resumed, call, handle = found.groups()
@@ -250,12 +254,15 @@ def synced_again(trace: str) -> int:
             continue
         if line.endswith("<unfinished ...>"):
             interrupted[thread] = handle
+        elif call == "pwrite64":
+            written.add(handle)
         elif call == "close":
             failed.discard(handle)
-        else:
+        elif call == "fdatasync":
             again += handle in failed
-            if "(INJECTED)" in line:
+            if "(INJECTED)" in line and handle in written:
                 failed.add(handle)
+            written.discard(handle)
     return again
 
 
