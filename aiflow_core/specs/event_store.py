@@ -13,6 +13,10 @@ from aiflow_core.model.serialization import Value
 LONGEST = {"id": 255, "key": 1024, "namespace": 255, "sender": 1024}
 MAX_EVENT_BYTES = 1024 * 1024
 
+PAGE_CHARACTERS = 1024 * 1024
+# What a page may hold at worst, when large events follow upon small ones, is this many of them.
+_LONGEST_PAGE = 256
+
 
 class Subscription(ABC):
     """Events as they are appended; iterate over it, close it from any thread.
@@ -98,6 +102,32 @@ class EventStore(ABC):
 
     def close(self) -> None:  # noqa: B027  (most stores have something to close, not all)
         """Release what the store holds; ends its subscriptions. Idempotent."""
+
+
+class PageSize:
+    """How many events to read at once, so that one who reads a long log holds little of it.
+
+    Events may be a million times as large as others, and a log is asked for a number of them. So a
+    reader begins with few, and then asks for as many as make `PAGE_CHARACTERS`, should they be
+    like those before.
+
+    Attributes:
+        limit: how many to read next.
+    """
+
+    def __init__(self) -> None:
+        self.limit = 16
+
+    def saw(self, events: Sequence[Event]) -> None:
+        """These have been read."""
+        average = sum(map(characters, events)) / max(len(events), 1)
+        fit = int(PAGE_CHARACTERS / max(average, 1))
+        self.limit = max(1, min(fit, 2 * self.limit, _LONGEST_PAGE))
+
+
+def characters(event: Event) -> int:
+    """The length of what can be long in an event; about the room that it takes."""
+    return len(event.key) + len(event.value or "") + len(event.context)
 
 
 class Member(Value, frozen=True):

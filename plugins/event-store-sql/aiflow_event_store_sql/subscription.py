@@ -9,12 +9,11 @@ from itertools import islice
 from aiflow_core.clock import Clock
 from aiflow_core.errors import UnavailableError
 from aiflow_core.model.event import Event, EventFilter
-from aiflow_core.specs.event_store import EventStore, Subscription
+from aiflow_core.specs.event_store import EventStore, PageSize, Subscription, characters
 from aiflow_event_store_sql.probe import HeadProbe
 
 log = logging.getLogger(__name__)
 
-BATCH = 1000
 RECENT_EVENTS = 1000
 RECENT_CHARACTERS = 4 * 1024 * 1024
 
@@ -35,9 +34,9 @@ class Tail:
                 self._clear()
             for event in events:
                 self._recent.append(event)
-                self._characters += _characters(event)
+                self._characters += characters(event)
             while len(self._recent) > RECENT_EVENTS or self._characters > RECENT_CHARACTERS:
-                self._characters -= _characters(self._recent.popleft())
+                self._characters -= characters(self._recent.popleft())
             self._head = max(self._head, events[-1].offset)
             self._moved.notify_all()
 
@@ -121,6 +120,7 @@ class SqlSubscription(Subscription):
         self._position = after  # up to here everything was looked at, wanted or not
         self._filter = filter
         self._on_close = on_close
+        self._page = PageSize()
         self._closed = threading.Event()
 
     def __iter__(self) -> Iterator[list[Event]]:
@@ -142,15 +142,13 @@ class SqlSubscription(Subscription):
         if recent:
             self._position = recent[-1].offset
             return [event for event in recent if self._filter.matches(event)]
+        limit = self._page.limit
         try:
-            events = self._store.read(self._position, until=head, limit=BATCH, filter=self._filter)
+            events = self._store.read(self._position, until=head, limit=limit, filter=self._filter)
         except UnavailableError as error:
             log.warning("Trying the event log again: %s", error)
             self._clock.wait(self._closed, self._interval)
             return []
-        self._position = events[-1].offset if len(events) == BATCH else head
+        self._position = events[-1].offset if len(events) == limit else head
+        self._page.saw(events)
         return events
-
-
-def _characters(event: Event) -> int:
-    return len(event.key) + len(event.value or "") + len(event.context)

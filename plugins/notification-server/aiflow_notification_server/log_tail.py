@@ -4,15 +4,20 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 
 from aiflow_core.clock import Clock
 from aiflow_core.errors import UnavailableError
 from aiflow_core.model.event import Event, EventFilter
-from aiflow_core.specs.event_store import EventStore, Subscription
+from aiflow_core.specs.event_store import (
+    PAGE_CHARACTERS,
+    EventStore,
+    PageSize,
+    Subscription,
+    characters,
+)
 
 log = logging.getLogger(__name__)
-
-PAGE = 1000
 
 _RECENT_EVENTS = 10_000
 _RECENT_CHARACTERS = 16 << 20
@@ -49,13 +54,20 @@ class LogTail:
         return self._closed.is_set()
 
     def next(
-        self, after: int, filter: EventFilter, timeout: float, alive: Callable[[], bool]
+        self,
+        after: int,
+        filter: EventFilter,
+        timeout: float,
+        alive: Callable[[], bool],
+        page: PageSize | None = None,
     ) -> tuple[list[Event], int]:
-        """The next wanted events, and the offset up to which there are no others.
+        """The next wanted events, a page of them, and the offset up to which there are no others.
 
         Waits at most `timeout` seconds for one, and no longer than `alive()` says and the tail is
-        open; then the list is empty. Who makes `alive()` false calls `wake`.
+        open; then the list is empty. Who makes `alive()` false calls `wake`. `page` is that of one
+        who reads on.
         """
+        page = page or PageSize()
         deadline = self._clock.monotonic() + timeout
         while True:
             with self._grown:
@@ -69,8 +81,10 @@ class LogTail:
                     self._grown.wait(remaining)
                     continue
             if behind:
-                events = self._store.read(after, until=head, limit=PAGE, filter=filter)
-                after = events[-1].offset if len(events) == PAGE else max(after, head)
+                limit = page.limit
+                events = self._store.read(after, until=head, limit=limit, filter=filter)
+                after = events[-1].offset if len(events) == limit else max(after, head)
+                page.saw(events)
             else:
                 events = [event for event in recent if filter.matches(event)]
                 after = recent[-1].offset
@@ -133,14 +147,14 @@ class LogTail:
 
     def _add(self, event: Event) -> None:
         self._recent.append(event)
-        self._characters += _size(event)
+        self._characters += characters(event)
         self._head = event.offset
         while len(self._recent) > _RECENT_EVENTS or self._characters > _RECENT_CHARACTERS:
             self._drop_oldest()
 
     def _drop_oldest(self) -> None:
         oldest = self._recent.popleft()
-        self._characters -= _size(oldest)
+        self._characters -= characters(oldest)
         self._start = oldest.offset
 
     def _since(self, after: int) -> list[Event]:
@@ -150,8 +164,6 @@ class LogTail:
                 break
             found.append(event)
         found.reverse()
-        return found
-
-
-def _size(event: Event) -> int:
-    return len(event.key) + len(event.value or "") + len(event.context)
+        # As much as a page: while it is sent, which may take long, it is kept in memory.
+        sizes = accumulate(map(characters, found))
+        return found[: max(1, sum(size <= PAGE_CHARACTERS for size in sizes))]

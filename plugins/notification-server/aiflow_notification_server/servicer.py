@@ -1,9 +1,11 @@
 """The protocol on one side, an event store on the other: translates and decides nothing."""
 
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial, wraps
+from itertools import chain
 from typing import Any
 
 import grpc
@@ -12,10 +14,10 @@ from aiflow_core.clock import Clock
 from aiflow_core.crash import crash_point
 from aiflow_core.errors import AIFlowError, UsageError
 from aiflow_core.model.event import Event, EventFilter, EventType, new_event_id
-from aiflow_core.specs.event_store import EventStore, Member
+from aiflow_core.specs.event_store import EventStore, Member, PageSize
 from aiflow_notification_server.client_ids import ClientIds
 from aiflow_notification_server.errors import TooManyStreamsError, as_status
-from aiflow_notification_server.log_tail import PAGE, LogTail
+from aiflow_notification_server.log_tail import LogTail
 from aiflow_notification_server.protocol import notification_service_pb2 as pb
 from aiflow_notification_server.protocol.conversion import (
     PUBLIC_TYPES,
@@ -219,33 +221,33 @@ class NotificationServicer(NotificationServiceServicer):
             context.add_callback(self._tail.wake)
             # At once: the client then knows that it is served, and from where.
             yield pb.EventBatch(position=position, head=self._tail.head)
+            page = PageSize()
             while context.is_active() and not self._tail.closed:
                 events, position = self._tail.next(
-                    position, wanted, self._heartbeat, context.is_active
+                    position, wanted, self._heartbeat, context.is_active, page
                 )
-                *whole, last = list(messages(events)) or [[]]
-                for protos in whole:
-                    yield from _pushed(
-                        pb.EventBatch(
-                            events=protos, position=protos[-1].offset, head=self._tail.head
-                        )
-                    )
-                yield from _pushed(
-                    pb.EventBatch(events=last, position=position, head=self._tail.head)
-                )
+                sent = 0
+                for protos in messages(events):
+                    crash_point("log.push.before")
+                    sent = protos[-1].offset
+                    yield pb.EventBatch(events=protos, position=sent, head=self._tail.head)
+                    crash_point("log.push.after")
+                if sent < position or not events:
+                    yield pb.EventBatch(position=position, head=self._tail.head)
 
     def readEvents(
         self, request: pb.ReadEventsRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.EventBatch]:
         with as_status(context):
-            events = self._store.read(
+            pages = self._pages(
+                filter_from_proto(request.filter),
                 request.after,
-                until=request.until if request.HasField("until") else None,
-                limit=request.limit,
-                filter=filter_from_proto(request.filter),
+                request.until if request.HasField("until") else None,
+                request.limit,
             )
-            for protos in messages(events):
-                yield pb.EventBatch(events=protos)
+            for events in pages:
+                for protos in messages(events):
+                    yield pb.EventBatch(events=protos)
 
     @with_status
     def countBySender(
@@ -301,11 +303,23 @@ class NotificationServicer(NotificationServiceServicer):
     ) -> pb.ListEventsResponse:
         if timeout > 0:
             return self._poll(wanted, after, end, timeout, context)
-        found: list[Event] = []
-        while len(page := self._store.read(after, until=end or None, limit=PAGE, filter=wanted)):
-            found += page
-            after = page[-1].offset
-        return pb.ListEventsResponse(events=map(event_to_proto, found))
+        pages = self._pages(wanted, after, end or None, limit=sys.maxsize)
+        return pb.ListEventsResponse(events=map(event_to_proto, chain.from_iterable(pages)))
+
+    def _pages(
+        self, wanted: EventFilter, after: int, until: int | None, limit: int
+    ) -> Iterator[list[Event]]:
+        """What `EventStore.read` returns, without holding all of it at once."""
+        page = PageSize()
+        while limit > 0:
+            asked = min(limit, page.limit)
+            events = self._store.read(after, until=until, limit=asked, filter=wanted)
+            yield events
+            if len(events) < asked:
+                return
+            limit -= asked
+            after = events[-1].offset
+            page.saw(events)
 
     def _poll(
         self,
@@ -323,15 +337,6 @@ class NotificationServicer(NotificationServiceServicer):
         return pb.ListEventsResponse(
             events=[event_to_proto(event) for event in events if not end or event.offset <= end]
         )
-
-
-def _pushed(batch: pb.EventBatch) -> Iterator[pb.EventBatch]:
-    """The batch alone, and what may happen before it leaves and after."""
-    if batch.events:
-        crash_point("log.push.before")
-    yield batch
-    if batch.events:
-        crash_point("log.push.after")
 
 
 def _asked(request: pb.ListEventsRequest | pb.CountEventsRequest) -> EventFilter:

@@ -97,6 +97,17 @@ def test_large_events_leave_the_memory_sooner(
     assert store.reads == 1
 
 
+def test_what_is_taken_from_the_memory_at_once_is_limited(
+    store: Counting, tail: LogTail, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_tail, "PAGE_CHARACTERS", 1000)
+    tail.appended(store.append([Event("new", "x" * 400) for _ in range(5)]))
+    tail.appended(store.append([Event("new", "x" * 4000)]))
+
+    assert [take(tail, after) for after in (2, 4, 6, 7)] == [[3, 4], [5, 6], [7], [8]]
+    assert store.reads == 0
+
+
 def test_who_waits_for_few_is_told_how_far_the_many_were_searched(
     store: Counting, tail: LogTail
 ) -> None:
