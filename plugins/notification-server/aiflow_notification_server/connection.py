@@ -10,6 +10,7 @@ import grpc
 from aiflow_core.clock import Clock
 from aiflow_core.errors import AIFlowError, ConfigError, UnavailableError
 from aiflow_notification_server.errors import from_status
+from aiflow_notification_server.protocol import notification_service_pb2 as pb
 from aiflow_notification_server.protocol.notification_service_pb2_grpc import (
     NotificationServiceStub,
 )
@@ -18,6 +19,7 @@ log = logging.getLogger(__name__)
 
 _FIRST_PAUSE = 0.02
 _LONGEST_PAUSE = 1.0
+_ASK_SECONDS = 1.0
 
 _OPTIONS = [
     ("SingleThreadedUnaryStream", 1),  # a pushed event is read by the thread that waits for it
@@ -59,12 +61,13 @@ class Backoff:
 class Connection:
     """Calls the servers of `server_uri`, `host:port` or several of these with commas between.
 
-    It stays with one server until that one fails, then goes to the next.
+    It stays with one server until that one fails, then goes to the next. Servers that know of
+    others are asked for them, so that one address is enough to find the others later.
     """
 
     def __init__(self, server_uri: str, timeout: float, clock: Clock) -> None:
-        self._uris = [uri.strip() for uri in server_uri.split(",") if uri.strip()]
-        if not self._uris:
+        self._named = [uri.strip() for uri in server_uri.split(",") if uri.strip()]
+        if not self._named:
             raise ConfigError(
                 "The address of the notification server is empty.",
                 next_step="Write it as host:port, for example localhost:50052.",
@@ -74,12 +77,10 @@ class Connection:
         self._lock = threading.Lock()
         self._away = False
         self._closed = threading.Event()
-        self._current = 0
-        self._channels = [grpc.insecure_channel(uri, options=_OPTIONS) for uri in self._uris]
-        self._stubs = [
-            NotificationServiceStub(channel)  # type: ignore[no-untyped-call]  # generated
-            for channel in self._channels
-        ]
+        self._uris = self._named
+        self._current = self._named[0]
+        self._has_asked = False
+        self._lines: dict[str, tuple[grpc.Channel, Any]] = {}
 
     @property
     def closed(self) -> threading.Event:
@@ -112,10 +113,12 @@ class Connection:
                 self.answered()
                 return answer
 
-    def open_stream(self, method: str, request: Any) -> Any:
-        """The call of a method that streams. Errors of it go through `failed`."""
+    def open_stream(self, method: str, request: Any) -> tuple[str, Any]:
+        """The call of a method that streams, and the server that is called. Errors of the one go
+        through `failed` with the other."""
+        uri, stub = self._server()
         try:
-            return getattr(self._stubs[self._current], method)(request)
+            return uri, getattr(stub, method)(request)
         except ValueError as error:  # what gRPC says of a closed channel
             raise self._was_closed() from error
 
@@ -125,11 +128,13 @@ class Connection:
             with self._lock:
                 if self._away:
                     self._away = False
-                    log.info("The notification server at %s is back", self._uris[self._current])
+                    log.info("The notification server at %s is back", self._current)
+        if not self._has_asked:
+            self._ask_for_others()
 
-    def failed(self, error: grpc.RpcError) -> AIFlowError:
-        """The error that a failed call stands for. When it is one of reaching the server, the next
-        call goes to the next server."""
+    def failed(self, error: grpc.RpcError, uri: str) -> AIFlowError:
+        """The error that a failed call of that server stands for. When it is one of reaching it,
+        the next call goes to the next server."""
         if self._closed.is_set():
             return self._was_closed()
         problem = from_status(error, ",".join(self._uris))
@@ -138,24 +143,63 @@ class Connection:
                 if not self._away:
                     self._away = True
                     log.warning(
-                        "Trying the notification server at %s again: %s",
-                        self._uris[self._current],
-                        error.details(),
+                        "Trying the notification server at %s again: %s", uri, error.details()
                     )
-                self._current = (self._current + 1) % len(self._uris)
+                if uri == self._current:  # or another call has failed there before this one
+                    self._has_asked = False
+                    self._current = self._after(uri)
         return problem
 
     def close(self) -> None:
         """Cut every call. Idempotent."""
         self._closed.set()
-        for channel in self._channels:
+        with self._lock:
+            lines = list(self._lines.values())
+        for channel, _ in lines:
             channel.close()
 
-    def _try(self, method: str, request: Any, timeout: float, read: Callable[[Any], T]) -> T:
+    def _server(self) -> tuple[str, Any]:
+        """The server to call now and its stub. Its channel is opened when it is first needed."""
+        with self._lock:
+            if self._closed.is_set():
+                raise self._was_closed()
+            uri = self._current
+            if uri not in self._lines:
+                channel = grpc.insecure_channel(uri, options=_OPTIONS)
+                stub = NotificationServiceStub(channel)  # type: ignore[no-untyped-call]  # generated
+                self._lines[uri] = channel, stub
+            return uri, self._lines[uri][1]
+
+    def _after(self, uri: str) -> str:
+        """The server to try after that one, which may have gone from the list."""
+        place = self._uris.index(uri) + 1 if uri in self._uris else 0
+        return self._uris[place % len(self._uris)]
+
+    def _ask_for_others(self) -> None:
+        """Once with each server: the list that it gives replaces the one that the last one gave."""
+        with self._lock:
+            if self._has_asked:
+                return
+            self._has_asked = True
         try:
-            return read(getattr(self._stubs[self._current], method)(request, timeout=timeout))
+            _, stub = self._server()
+            answer = stub.listMembers(pb.ListMembersRequest(), timeout=_ASK_SECONDS)
+        except (grpc.RpcError, ValueError, UnavailableError) as error:
+            # What was to be done is done; the others are for a time that may never come.
+            log.debug("The notification server tells of no others: %s", error)
+            return
+        members = [member.server_uri for member in answer.members]
+        # One alone is the server itself, maybe under a name that only it knows.
+        if len(members) > 1:
+            with self._lock:
+                self._uris = [*self._named, *(uri for uri in members if uri not in self._named)]
+
+    def _try(self, method: str, request: Any, timeout: float, read: Callable[[Any], T]) -> T:
+        uri, stub = self._server()
+        try:
+            return read(getattr(stub, method)(request, timeout=timeout))
         except grpc.RpcError as error:
-            raise self.failed(error) from error
+            raise self.failed(error, uri) from error
         except ValueError as error:
             raise self._was_closed() from error
 

@@ -119,6 +119,7 @@ class RemoteSubscription(Subscription):
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._stream: Any = None
+        self._server = ""  # to which the stream goes
         self._is_ahead = False
 
     def __iter__(self) -> Iterator[list[Event]]:
@@ -134,7 +135,7 @@ class RemoteSubscription(Subscription):
             except grpc.RpcError as error:
                 if self._has_ended():
                     return
-                problem = self._connection.failed(error)
+                problem = self._connection.failed(error, self._server)
                 if not isinstance(problem, UnavailableError):
                     raise problem from error
             finally:
@@ -155,7 +156,7 @@ class RemoteSubscription(Subscription):
         )
         with self._lock:
             if not self._has_ended():
-                self._stream = self._connection.open_stream("subscribe", request)
+                self._server, self._stream = self._connection.open_stream("subscribe", request)
             return self._stream or ()
 
     def _cancel(self) -> None:

@@ -9,10 +9,12 @@ import grpc
 import pytest
 
 from aiflow_core.errors import ConfigError, UnavailableError
+from aiflow_core.model.event import Event
 from aiflow_core.specs.event_store import KeepsMembers, Member
 from aiflow_core.testing.clock import ManualClock
-from aiflow_core.testing.event_store import MemoryEventStore
+from aiflow_core.testing.event_store import Follower, MemoryEventStore
 from aiflow_notification_server.endpoint import NotificationEndpoint
+from aiflow_notification_server.event_store import RemoteEventStore
 from aiflow_notification_server.membership import Membership
 from aiflow_notification_server.protocol import notification_service_pb2 as pb
 from aiflow_notification_server.protocol.notification_service_pb2_grpc import (
@@ -120,6 +122,41 @@ def test_each_server_tells_of_all_of_them_until_they_stop(log: SharedLog, stack:
         assert members(one) == members(other) == (pb.SUCCESS, sorted([one, other]))
 
     assert members(one) == (pb.SUCCESS, [one])
+
+
+def test_a_client_that_was_told_one_address_goes_on_at_the_other(
+    log: SharedLog, stack: ExitStack
+) -> None:
+    with ExitStack() as its_own:
+        one = NotificationEndpoint(port=0, enable_ha=True).start(its_own, log)
+        NotificationEndpoint(port=0, enable_ha=True).start(stack, log)
+        store = RemoteEventStore(one)
+        stack.callback(store.close)
+        follower = stack.enter_context(Follower(store.subscribe(0)))
+        stored = store.append([Event("a")])
+        heard = follower.take(1)
+
+    stored += store.append([Event("b")])
+
+    assert heard + follower.take(1) == stored == log.read()
+
+
+def test_a_client_does_not_go_to_an_address_at_which_a_lone_server_may_be_for_others(
+    log: SharedLog, stack: ExitStack
+) -> None:
+    with ExitStack() as its_own:
+        address = NotificationEndpoint(port=0).start(its_own, log)
+    with ExitStack() as its_own:
+        port = int(address.rpartition(":")[2])
+        NotificationEndpoint(port=port, advertised_uri="x.example:1").start(its_own, log)
+        store = RemoteEventStore(address, timeout=0.2)
+        stack.callback(store.close)
+        store.append([Event("a")])
+
+    with pytest.raises(UnavailableError) as caught:
+        store.append([Event("b")])
+
+    assert "x.example" not in str(caught.value)
 
 
 def test_a_server_without_ha_is_not_known_and_knows_itself_only(
