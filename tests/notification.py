@@ -4,7 +4,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,12 +27,13 @@ class LogServer:
 
 @contextmanager
 def log_server(
-    home: Path, db_uri: str, crash_at: str = "", **settings: object
+    home: Path, db_uri: str, crash_at: str = "", under: Sequence[str] = (), **settings: object
 ) -> Iterator[LogServer]:
     """A server with its settings in `home`, on a database that has its tables. Whatever has become
     of it, it is gone at the end.
 
-    `crash_at` is the crash point at which it dies, `settings` are lines of its file.
+    `crash_at` is the crash point at which it dies, `under` a command that runs it, `settings` are
+    lines of its file.
     """
     home.mkdir(exist_ok=True)
     lines = {"db_uri": db_uri, "server_port": 0} | settings
@@ -41,7 +42,7 @@ def log_server(
     with ExitStack() as stack:
         log = stack.enter_context((home / "log").open("a+"))
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "aiflow_notification_server", "server", "start"],
+            [*under, sys.executable, "-P", "-m", "aiflow_notification_server", "server", "start"],
             env=os.environ | {"NOTIFICATION_HOME": str(home), "AIFLOW_CRASH_AT": crash_at},
             stdout=subprocess.PIPE,
             stderr=log,

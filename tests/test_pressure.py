@@ -32,7 +32,7 @@ def test_listeners_that_fall_behind_cost_no_memory_and_miss_nothing(tmp_path: Pa
         server = stack.enter_context(log_server(tmp_path, uri))
         store = stack.enter_context(closing(RemoteEventStore(server.address)))
         channel = stack.enter_context(grpc.insecure_channel(server.address))
-        stub = NotificationServiceStub(channel)  # type: ignore[no-untyped-call]  # generated
+        stub = NotificationServiceStub(channel)
         streams = [stub.subscribe(pb.SubscribeRequest()) for _ in range(SLOW)]
         for stream in streams:
             stack.callback(stream.cancel)

@@ -10,15 +10,13 @@ one call later, until every call has failed.
 """
 
 import argparse
-import os
 import re
 import shutil
 import sqlite3
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, fields
 from itertools import zip_longest
 from pathlib import Path
@@ -39,6 +37,8 @@ from aiflow_notification_server.protocol.conversion import event_from_proto, eve
 from aiflow_notification_server.protocol.notification_service_pb2_grpc import (
     NotificationServiceStub,
 )
+
+from ..notification import log_server
 
 EVENTS = 200
 # Large enough that the 200 events fill SQLite's log twice, and it is copied into the database.
@@ -159,41 +159,26 @@ def serving(home: Path, fault: Fault, first: int) -> Iterator[tuple[psutil.Proce
 
     At the end it is killed: what it has acknowledged must not need its orderly end.
     """
-    with closing(SqlEventStore(f"sqlite:///{home}/ns.db")) as store:
+    database = home / "ns.db"
+    with closing(SqlEventStore(f"sqlite:///{database}")) as store:
         store.initialize()
-    (home / "notification_server.yaml").write_text("server_port: 0\n")
     strace = [
         *("strace", "--follow-forks", "--seccomp-bpf", "--decode-fds=path"),
         f"--output={home}/trace",
-        *(f"--trace-path={home}/ns.db{file}" for file in ("", "-wal", "-shm")),
+        *(f"--trace-path={database}{file}" for file in ("", "-wal", "-shm")),
         *("-e", "trace=pwrite64,fdatasync,close"),
         *("-e", f"inject={fault.call}:error={fault.error}:when={first}+{fault.apart}"),
     ]
-    server = [sys.executable, "-P", "-m", "aiflow_notification_server", "server", "start"]
-    with (
-        (home / "log").open("w+") as log,
-        subprocess.Popen(
-            [*strace, *server],
-            env=os.environ | {"NOTIFICATION_HOME": str(home)},
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-        ) as tracer,
-    ):
-        assert tracer.stdout
+    with ExitStack() as stack:
         # With a reader on the database the start of the server writes nothing, so that all faults
         # are those of a server that runs.
-        with closing(sqlite3.connect(home / "ns.db")) as reader:
+        with closing(sqlite3.connect(database)) as reader:
             reader.execute("SELECT * FROM log_head").fetchall()
-            said = tracer.stdout.readline()
-        started = re.search(r"started at (\S+)\.$", said)
-        if not started:
-            raise RuntimeError(f"The server did not start: {said}{(home / 'log').read_text()}")
-        (process,) = psutil.Process(tracer.pid).children()
-        try:
-            yield process, started[1]
-        finally:
-            process.kill()
+            traced = stack.enter_context(log_server(home, f"sqlite:///{database}", under=strace))
+        (process,) = psutil.Process(traced.process.pid).children()
+        stack.callback(traced.process.wait)
+        stack.callback(process.kill)
+        yield process, traced.address
 
 
 def send(address: str, events: list[Event]) -> tuple[list[Event], int, list[Event]]:
@@ -205,7 +190,7 @@ def send(address: str, events: list[Event]) -> tuple[list[Event], int, list[Even
         closing(RemoteEventStore(address)) as store,
         Follower(store.subscribe(0)) as follower,
     ):
-        stub = NotificationServiceStub(channel)  # type: ignore[no-untyped-call]  # generated
+        stub = NotificationServiceStub(channel)
         for event in events:
             request = pb.AppendEventsRequest(events=[event_to_proto(event)])
             for _ in range(TRIES):
