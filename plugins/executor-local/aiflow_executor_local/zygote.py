@@ -164,6 +164,8 @@ class Zygote:
                 key.data()
             now = self._clock.monotonic()
             if now >= self._look_at:
+                # After a pause, the wait is over before it is seen what was said meanwhile.
+                self._attend_executor()
                 self._end_what_is_over(now)
             if now >= self._kill_at:
                 self._kill_at = math.inf
