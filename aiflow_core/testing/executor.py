@@ -12,7 +12,7 @@ import time
 from abc import ABC, abstractmethod
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import msgspec
@@ -142,7 +142,7 @@ class MemoryExecutor(Executor):
         except UnavailableError:
             self._watch_time()
         with self._lock:
-            self._asking.remove(key)
+            self._asking.discard(key)
             self._look_at_time()
             if is_granted is not None:
                 was_waiting = self._waiting.pop(key, None) is not None
@@ -292,6 +292,7 @@ class Stage:
     def __init__(self, make: Callable[[], Executor], home: Path) -> None:
         self._make = make
         self._held: defaultdict[AttemptKey, threading.Event] = defaultdict(granted_at_once)
+        self._submitting: dict[AttemptKey, threading.Thread] = {}
         self._changed = threading.Condition()
         self._stack = ExitStack()
         self.home = home
@@ -339,12 +340,15 @@ class Stage:
         request = self.request(name, number)
         self._held[request.key] = threading.Event()
         # An executor may claim before `submit` returns.
-        threading.Thread(target=self.executor.submit, args=(request,), daemon=True).start()
+        submitting = threading.Thread(target=self.executor.submit, args=(request,), daemon=True)
+        submitting.start()
+        self._submitting[request.key] = submitting
         self.await_asked(request)
         return request
 
     def let_claim(self, request: AttemptRequest) -> None:
         self._held[request.key].set()
+        self._submitting[request.key].join(DEADLINE)
 
     def let_claim_all(self) -> None:
         for held in list(self._held.values()):
@@ -427,7 +431,8 @@ class Stage:
 
     def _claim(self, key: AttemptKey) -> bool:
         self.asked.append(key)
-        assert self._held[key].wait(DEADLINE), f"nobody lets {key} be claimed"
+        if not self._held[key].wait(DEADLINE):
+            raise UnavailableError(f"The test does not let {key} be claimed.")
         answers = self.answers.get(key)
         answer = answers.pop(0) if answers else True
         if isinstance(answer, UnavailableError):
@@ -574,8 +579,19 @@ class SharingContract(ABC):
 
     @pytest.fixture
     def stage(self, tmp_path: Path) -> Iterator[Stage]:
-        stage = Stage(self.make, tmp_path)
-        yield stage
+        with self.on_stage(tmp_path) as stage:
+            yield stage
+
+    @contextmanager
+    def on_stage(self, home: Path) -> Iterator[Stage]:
+        """A stage with that executor, which is stopped afterwards with all that it runs."""
+        stage = Stage(self.make, home)
+        try:
+            yield stage
+        finally:
+            self._clear(stage)
+
+    def _clear(self, stage: Stage) -> None:
         stage.let_claim_all()
         self.let_go(stage)
         stop = threading.Thread(target=stage.executor.stop_all, daemon=True)
@@ -644,11 +660,11 @@ class SharingContract(ABC):
         stage.executor.submit(request)
         for count in (1, 2):
             stage.await_asked(request, count)
-            stage.clock.await_waiters()
             self.catch_up(stage)
             assert stage.asked.count(request.key) == count
             assert not stage.statuses(request)
 
+            stage.clock.await_waiters(timeout=DEADLINE)
             stage.clock.advance(60)
 
         stage.await_report(request, TaskStatus.RUNNING)
@@ -694,16 +710,18 @@ class SharingContract(ABC):
     def test_an_attempt_that_is_stopped_before_the_next_claim_never_begins(
         self, stage: Stage
     ) -> None:
-        request = stage.request("waits")
-        stage.answers[request.key] = [UnavailableError("no database")]
-        stage.executor.submit(request)
-        stage.await_asked(request)
-        stage.clock.await_waiters()
+        request, other = stage.request("waits", 1), stage.request("waits", 2)
+        for each in (request, other):
+            stage.answers[each.key] = [UnavailableError("no database")]
+            stage.executor.submit(each)
+            stage.await_asked(each)
 
         stage.executor.stop(request.key)
 
         assert stage.final(request).status is TaskStatus.STOPPED
+        stage.clock.await_waiters(timeout=DEADLINE)
         stage.clock.advance(60)
+        stage.await_report(other, TaskStatus.RUNNING)
         self.catch_up(stage)
         assert stage.asked.count(request.key) == 1
         assert str(request.key) not in self.begun(stage)
@@ -793,6 +811,22 @@ class SharingContract(ABC):
         assert report.status is TaskStatus.FAILED
         assert "lost its lease" in report.reason
         assert str(request.key) not in self.begun(stage)
+
+
+class MemoryExecutorContract(SharingContract):
+    """The same for the double, which has no processes, and for what is derived from it."""
+
+    def make(self) -> Executor:
+        return MemoryExecutor()
+
+    def begun(self, stage: Stage) -> list[str]:
+        assert isinstance(stage.executor, MemoryExecutor)
+        return [str(request.key) for request in stage.executor.started]
+
+    def let_go(self, stage: Stage) -> None:
+        assert isinstance(stage.executor, MemoryExecutor)
+        for key in stage.executor.running:
+            stage.executor.end(key, TaskStatus.SUCCESS)
 
 
 class ExecutorContract(SharingContract):

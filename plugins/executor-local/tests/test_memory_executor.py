@@ -9,9 +9,8 @@ from aiflow_core.deployment import Deployment
 from aiflow_core.model.execution import AttemptKey, AttemptReport, AttemptRequest
 from aiflow_core.model.status import TaskStatus
 from aiflow_core.model.workflow import TaskDefinition
-from aiflow_core.specs.executor import Executor
 from aiflow_core.testing.blob_manager import MemoryBlobManager
-from aiflow_core.testing.executor import MemoryExecutor, SharingContract, Stage, alone
+from aiflow_core.testing.executor import MemoryExecutor, MemoryExecutorContract, alone
 
 REQUEST = AttemptRequest(
     key=AttemptKey(workflow_execution_id=1, task_name="task", sequence_number=1),
@@ -91,15 +90,5 @@ def test_everything_can_be_stopped(executor: MemoryExecutor, reports: list[Attem
     assert statuses(reports) == [TaskStatus.RUNNING, TaskStatus.STOPPED]
 
 
-class TestMemoryExecutor(SharingContract):
-    def make(self) -> Executor:
-        return MemoryExecutor()
-
-    def begun(self, stage: Stage) -> list[str]:
-        assert isinstance(stage.executor, MemoryExecutor)
-        return [str(request.key) for request in stage.executor.started]
-
-    def let_go(self, stage: Stage) -> None:
-        assert isinstance(stage.executor, MemoryExecutor)
-        for key in stage.executor.running:
-            stage.executor.end(key, TaskStatus.SUCCESS)
+class TestMemoryExecutor(MemoryExecutorContract):
+    """Among several servers it behaves as the others do."""
