@@ -22,8 +22,8 @@ from aiflow_core.deployment import Deployment
 from aiflow_core.model.execution import AttemptKey, AttemptReport, AttemptRequest
 from aiflow_core.model.status import TASK_FINISHED, TaskStatus
 from aiflow_core.model.workflow import TaskDefinition
+from aiflow_core.specs.executor import alone
 from aiflow_core.testing.blob_manager import MemoryBlobManager
-from aiflow_core.testing.executor import alone
 from aiflow_executor_local.executor import LocalExecutor
 
 PAUSE = 0.05

@@ -13,6 +13,11 @@ Report = Callable[[AttemptReport], None]
 Claim = Callable[[AttemptKey], bool]
 
 
+def alone(key: AttemptKey) -> bool:
+    """The claim where there is no other server: granted. An executor that knows it need not ask."""
+    return True
+
+
 class Executor(ABC):
     """Runs attempts of tasks, each in a process of its own.
 
@@ -46,9 +51,10 @@ class Executor(ABC):
         `report` may be called from any thread and returns quickly.
 
         `claim` is called, from any thread, right before an attempt is started (not when it is
-        adopted), and may take as long as a database takes. False: another server has the attempt,
-        or it is over; it is dropped without a report. `UnavailableError`: nobody knows yet; it is
-        to be asked again after a while.
+        adopted), and may take as long as a database takes. True: it is this server's to start, also
+        when it was before. False: another server has the attempt, or it is over; it is dropped
+        without a report. `UnavailableError`: nobody knows yet; it is to be asked again after a
+        while.
         """
 
     @abstractmethod

@@ -34,11 +34,6 @@ DEADLINE = 30.0
 """Seconds of real time after which a test gives up waiting for a process."""
 
 
-def alone(key: AttemptKey) -> bool:
-    """The claim where there is no other server: granted."""
-    return True
-
-
 class MemoryExecutor(Executor):
     """Attempts that run when they are submitted and end when a test says so.
 
@@ -520,7 +515,6 @@ from aiflow_core.deployment import Deployment
 from aiflow_core.model.execution import AttemptRequest
 from aiflow_core.model.serialization import decode, encode
 from aiflow_core.testing.blob_manager import MemoryBlobManager
-from aiflow_core.testing.executor import alone
 
 _, executor, settings, home, archive = sys.argv
 module, _, cls = executor.partition(":")
@@ -532,7 +526,7 @@ executor.start(
     Deployment(home=home, log_dir=home / "logs", notification_uri="127.0.0.1:50052"),
     blobs,
     lambda report: print(encode(report).decode(), flush=True),
-    alone,
+    lambda key: True,
 )
 for line in sys.stdin:
     method, _, argument = line.partition(" ")

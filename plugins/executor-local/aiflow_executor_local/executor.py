@@ -26,7 +26,7 @@ from aiflow_core.errors import AIFlowError, ConfigError, UnavailableError
 from aiflow_core.model.execution import AttemptKey, AttemptReport, AttemptRequest, BundleRef
 from aiflow_core.model.status import TaskStatus
 from aiflow_core.specs.blob_manager import BlobManager
-from aiflow_core.specs.executor import Claim, Executor, Report
+from aiflow_core.specs.executor import Claim, Executor, Report, alone
 from aiflow_executor_local import groups
 from aiflow_executor_local.lease import LOST
 from aiflow_executor_local.messages import Job, Renewal, Warmup, needs_bundle
@@ -284,6 +284,8 @@ class LocalExecutor(Executor):
             self._look_at_lease()
             await self._is_leased.wait()
             term = self._term
+            if self._claim is alone:
+                return term  # every attempt would pay for the way to a thread and back
             try:
                 # In a thread: it may take as long as a database.
                 crash_point("executor.claim.before")

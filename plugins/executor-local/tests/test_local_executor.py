@@ -14,12 +14,11 @@ from aiflow_core.errors import ConfigError
 from aiflow_core.model.execution import AttemptKey, AttemptRequest
 from aiflow_core.model.status import TaskStatus
 from aiflow_core.model.workflow import TaskDefinition
-from aiflow_core.specs.executor import Executor
+from aiflow_core.specs.executor import Executor, alone
 from aiflow_core.testing.executor import (
     ExecutorContract,
     Host,
     Stage,
-    alone,
     is_running,
     wait_until,
 )

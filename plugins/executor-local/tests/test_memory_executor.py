@@ -9,8 +9,9 @@ from aiflow_core.deployment import Deployment
 from aiflow_core.model.execution import AttemptKey, AttemptReport, AttemptRequest
 from aiflow_core.model.status import TaskStatus
 from aiflow_core.model.workflow import TaskDefinition
+from aiflow_core.specs.executor import alone
 from aiflow_core.testing.blob_manager import MemoryBlobManager
-from aiflow_core.testing.executor import MemoryExecutor, MemoryExecutorContract, alone
+from aiflow_core.testing.executor import MemoryExecutor, MemoryExecutorContract
 
 REQUEST = AttemptRequest(
     key=AttemptKey(workflow_execution_id=1, task_name="task", sequence_number=1),
