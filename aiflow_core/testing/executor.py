@@ -178,9 +178,11 @@ class MemoryExecutor(Executor):
                 self._watch.start()
 
     def _keep_time(self) -> None:
-        while not self._is_closed:
+        while True:
             self._clock.wait(self._wake, 1.0)
             self._wake.clear()
+            if self._is_closed:
+                return
             with self._lock:
                 self._look_at_time()
                 waiting = list(self._waiting.values())
@@ -719,6 +721,22 @@ class SharingContract(ABC):
         self.catch_up(stage)
         assert stage.asked.count(request.key) == 1
         assert str(request.key) not in self.begun(stage)
+
+    def test_an_executor_that_is_left_does_not_ask_again(self, stage: Stage) -> None:
+        request = stage.request("waits")
+        stage.answers[request.key] = [UnavailableError("no database")]
+        stage.executor.submit(request)
+        stage.await_asked(request)
+        stage.clock.await_waiters(timeout=DEADLINE)
+
+        stage.leave()
+
+        stage.clock.advance(60)
+        assert stage.asked == [request.key]
+        assert not stage.statuses(request)
+        stage.restart()
+        stage.executor.submit(request)
+        stage.await_report(request, TaskStatus.RUNNING)
 
     # --- for how long it is ---
 

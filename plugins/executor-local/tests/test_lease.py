@@ -113,6 +113,20 @@ def test_tasks_end_with_the_lease_of_a_server_that_is_gone_or_stands_still(
         assert (report.status, report.reason) == (TaskStatus.FAILED, LOST)
 
 
+def test_a_zygote_that_starts_later_knows_the_lease(stage: Stage, host: Host) -> None:
+    # Once, and for long enough to start the first zygote.
+    host.renew(5 * LIMIT)
+    request = stage.request("waits")
+    host.submit(request)
+    stage.await_journal("start")
+
+    host.kill()
+
+    assert all(map(is_running, stage.pids()))
+    wait_until(lambda: not any(map(is_running, stage.pids())), "it is gone")
+    assert result(stage, request).reason == LOST
+
+
 def test_what_another_executor_takes_over_lives_by_its_lease(stage: Stage, host: Host) -> None:
     taken, left = stage.request("waits", 1), stage.request("waits", 2)
     pids = begin(stage, host, taken, left)
