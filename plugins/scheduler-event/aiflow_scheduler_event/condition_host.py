@@ -1,14 +1,16 @@
 """The condition host: a process in which users' conditions are evaluated, one after the other.
 
-Run as `python -m aiflow_scheduler_event.condition_host`. It reads a `Question` per line from
-standard input and writes an `Answer` per line to what was its standard output; what the condition
-prints goes to standard error. It ends when its input does.
+Run as `python -m aiflow_scheduler_event.condition_host MIB`, which is how much memory it may take.
+It says that it is ready, reads a `Question` per line from what was its standard input and writes a
+`Finding` per line to what was its standard output; what the condition prints goes to standard
+error. It ends when its input does.
 """
 
 import base64
 import json
 import os
 import pickle
+import resource
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,10 +25,15 @@ from aiflow_core.model.event import Event
 from aiflow_core.model.serialization import Value, decode, encode, is_plain
 from aiflow_core.model.status import TaskStatus
 from aiflow_core.model.workflow import Workflow
-from aiflow_scheduler_event.step import Answer
 
 LONGEST_NAME = 200
 """Characters in the name of a state."""
+
+READY = b"ready\n"
+"""What a host writes before it reads its first question."""
+
+# Characters of what an exception says of itself.
+_LONGEST_ERROR = 4000
 
 
 class Question(Value, frozen=True):
@@ -48,6 +55,19 @@ class Question(Value, frozen=True):
     code: str = ""
 
 
+class Finding(Value, frozen=True):
+    """How a condition was found: whether it is met, and the states that it left, by name (None: it
+    was cleared). Or `error`, which says why there is no outcome.
+
+    `spent`: the process is not what it was and must not be asked again.
+    """
+
+    met: bool = False
+    states: dict[str, str | None] = {}
+    error: str = ""
+    spent: bool = False
+
+
 class HostContext(Context):
     """The surroundings of a user's condition; keeps which states it has touched."""
 
@@ -58,10 +78,10 @@ class HostContext(Context):
 
     def get_state(self, descriptor: ValueStateDescriptor) -> ValueState:
         name = descriptor.name
-        if len(name) > LONGEST_NAME or "\0" in name:
+        if len(name) > LONGEST_NAME or "\0" in name or not _is_unicode(name):
             raise UsageError(
                 f"{name[:80]!r} is not a name for a state.",
-                next_step=f"Use at most {LONGEST_NAME} characters, and no NUL.",
+                next_step=f"Use at most {LONGEST_NAME} characters of Unicode, and no NUL.",
             )
         if name not in self._states:
             text = self._packed.get(name)
@@ -99,18 +119,22 @@ def _is_packed(value: Any) -> bool:
 class Host:
     """Finds conditions and evaluates them; what was loaded once stays loaded."""
 
-    def __init__(self) -> None:
+    def __init__(self, memory_limit: int = 0) -> None:
+        self._memory_limit = memory_limit
         self._bundles: dict[tuple[str, str], list[Workflow]] = {}
         self._pickled: dict[str, Condition] = {}
 
-    def answer(self, question: Question) -> Answer:
-        """Evaluate; what goes wrong is part of the answer."""
+    def find(self, question: Question) -> Finding:
+        """Evaluate; what goes wrong is part of the finding."""
         try:
             context = HostContext(question)
             met = bool(self._condition(question).is_met(question.event, context))
-            return Answer(question.evaluation_id, met, context.packed())
+            return Finding(met, context.packed())
+        except MemoryError:
+            pass  # told below, when the exception has let go of what the condition holds
         except Exception as error:
-            return Answer(question.evaluation_id, error=f"{type(error).__name__}: {error}")
+            return Finding(error=_said(error))
+        return Finding(error=f"it needed more than {self._memory_limit} MiB of memory", spent=True)
 
     def _condition(self, question: Question) -> Any:
         if question.code:
@@ -126,13 +150,59 @@ class Host:
         return condition
 
 
+def _said(error: Exception) -> str:
+    """What an exception says, as text that can travel."""
+    text = f"{type(error).__name__}: {error}".encode(errors="replace").decode()
+    return text if len(text) <= _LONGEST_ERROR else f"{text[:_LONGEST_ERROR]} [...]"
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def limit_memory(mebibytes: int) -> None:
+    """Let this process, and each that it starts, have no more memory of its own than that.
+
+    Only Linux counts what a process maps for itself; elsewhere there is no limit.
+    """
+    if sys.platform == "linux":
+        most = mebibytes * 1024 * 1024
+        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+
+
+def _taken(fd: int, instead: int) -> int:
+    """The file behind a descriptor, under a number that nobody knows; `instead` takes its place."""
+    taken = os.dup(fd)
+    os.dup2(instead, fd)
+    return taken
+
+
 def main() -> None:
     """Answer questions until there are no more."""
-    answers = os.fdopen(os.dup(1), "wb", buffering=0)
-    os.dup2(2, 1)
-    host = Host()
-    for line in sys.stdin.buffer:
-        answers.write(encode(host.answer(decode(line, Question))) + b"\n")
+    pid = os.getpid()
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    questions, answers = _taken(0, nothing), _taken(1, 2)
+
+    def forget() -> None:
+        os.close(questions)
+        os.close(answers)
+
+    # A process that a condition forks must neither answer nor take the next question.
+    os.register_at_fork(after_in_child=forget)
+    memory_limit = int(sys.argv[1])
+    limit_memory(memory_limit)
+    host = Host(memory_limit)
+    os.write(answers, READY)
+    with open(questions, "rb") as lines, open(answers, "wb", buffering=0) as said:
+        for line in lines:
+            finding = host.find(decode(line, Question))
+            if os.getpid() != pid:
+                os._exit(0)
+            said.write(encode(finding) + b"\n")
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ from aiflow_scheduler_event.commands import (
     StopExecutions,
     SubmitWorkflow,
 )
-from aiflow_scheduler_event.conditions import ConditionHosts
+from aiflow_scheduler_event.conditions import ConditionHosts, Limits
 from aiflow_scheduler_event.membership import name_of, worker_of
 from aiflow_scheduler_event.running import Running
 from aiflow_scheduler_event.state import Reply
@@ -98,6 +98,9 @@ class EventScheduler(
         pool_size: connections kept open (0: no limit); `max_overflow` more may be opened.
         command_timeout: seconds that a call waits for its effect.
         condition_time_limit: seconds that a user's condition may take for one event.
+        condition_memory_limit: MiB that a process may take in which they are evaluated.
+        condition_tries: of a condition for one event, before the event goes to the dead letters.
+        condition_hosts: how many processes evaluate conditions at once.
         python: the interpreter in which users' conditions are evaluated.
         ha: there may be other servers on the same database, one of which schedules; where that one
             dies, another goes on.
@@ -112,13 +115,18 @@ class EventScheduler(
         max_overflow: int = 10,
         command_timeout: float = 30.0,
         condition_time_limit: float = 10.0,
+        condition_memory_limit: int = 512,
+        condition_tries: int = 3,
+        condition_hosts: int = 4,
         python: str = sys.executable,
         ha: bool = False,
         ha_ttl: float = 10.0,
     ) -> None:
+        self._limits = Limits(
+            condition_time_limit, condition_memory_limit, condition_tries, condition_hosts
+        )
         self._store = Store(uri, pool_size=pool_size, max_overflow=max_overflow)
         self._command_timeout = command_timeout
-        self._condition_time_limit = condition_time_limit
         self._python = python
         self._ha = ha
         self._ha_ttl = ha_ttl
@@ -165,7 +173,7 @@ class EventScheduler(
             blobs,
             deployment.home,
             self._python,
-            self._condition_time_limit,
+            self._limits,
             running.reporter.append,
         )
         running.hosts = hosts

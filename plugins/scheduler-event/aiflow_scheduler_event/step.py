@@ -53,13 +53,14 @@ class Answer(msgspec.Struct, frozen=True):
     """Value of an ANSWER event: how a condition host found a condition.
 
     `states` are the states that the condition left, by name; None: it was cleared. `error` says why
-    there is no outcome; the condition then counts as not met.
+    there is no outcome, after so many `tries`; the condition then counts as not met.
     """
 
     evaluation_id: int
     met: bool = False
     states: dict[str, str | None] = {}
     error: str = ""
+    tries: int = 1
 
 
 class Step:

@@ -1,11 +1,14 @@
 """Users' conditions, evaluated in real host processes."""
 
 import base64
+import json
 import os
 import queue
 import signal
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ import psutil
 import pytest
 
 from aiflow_core.bundle import load_workflows, pack
+from aiflow_core.errors import ConfigError
 from aiflow_core.model.event import Event, EventType
 from aiflow_core.model.execution import BundleRef, Namespace
 from aiflow_core.model.serialization import decode, encode
@@ -24,13 +28,13 @@ from aiflow_core.testing.scheduler import wait_until
 from aiflow_scheduler_event.commands import AddTrigger, Command, StartExecution, SubmitWorkflow
 from aiflow_scheduler_event.condition_host import pack as packed
 from aiflow_scheduler_event.condition_host import unpack
-from aiflow_scheduler_event.conditions import ConditionHosts
+from aiflow_scheduler_event.conditions import ConditionHosts, Limits
 from aiflow_scheduler_event.engine import Engine
 from aiflow_scheduler_event.state import Changes, Evaluate, State
 from aiflow_scheduler_event.step import Answer
 
-FLOW = """
-import os, sys, threading, time
+FLOW = r"""
+import ctypes, multiprocessing, os, pathlib, signal, sys, threading, time
 from aiflow_core import Condition, Operator, Workflow, TaskAction
 from aiflow_core.model.context import ValueStateDescriptor
 
@@ -90,26 +94,80 @@ def status(event, state, context):
     return context.get_task_status("t") == "QUEUED" and context.get_task_status("x") is None
 def process(event, state, context):
     state("pid").update(os.getpid())
+def spins(event, state, context):
+    while True:
+        pass
+def eats(event, state, context):
+    hoard = []
+    while True:
+        hoard.append(bytearray(1_000_000))
+def recurses(event, state, context):
+    return recurses(event, state, context)
+def crashes(event, state, context):
+    ctypes.string_at(0)
+def freezes(event, state, context):
+    os.kill(os.getpid(), signal.SIGSTOP)
+def pipes():
+    return [int(fd) for fd in os.listdir("/proc/self/fd")
+            if os.readlink(f"/proc/self/fd/{fd}").startswith("pipe:")]
+def garbles(event, state, context):
+    for fd in pipes():
+        try:
+            os.write(fd, event.value.encode())
+        except OSError:
+            pass
+    return True
+def reads(event, state, context):
+    return sys.stdin.read() == ""
+def forks(event, state, context):
+    child = os.fork()
+    if not child and event.value == "stay":
+        time.sleep(60)
+    return True
+def starts(event, state, context):
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        return pool.map(abs, [-1, -2]) == [1, 2]
+def unspeakable(event, state, context):
+    raise ValueError("half \ud83e, \0, " + "x" * 100_000)
+def third(event, state, context):
+    # How often it was tried is known only to the file; what it leaves in its state is forgotten.
+    tries = pathlib.Path(event.value)
+    tries.write_text(tries.read_text() + f"{os.getpid()} {state('tries').value()}\n")
+    state("tries").update(1)
+    if len(tries.read_text().splitlines()) < 3:
+        raise ValueError("not yet")
+    return True
+def dies_twice(event, state, context):
+    third_time = len(pathlib.Path(event.value).read_text().splitlines()) == 2
+    with open(event.value, "a") as tries:
+        tries.write(f"{os.getpid()}\n")
+    if not third_time:
+        os._exit(9)
+    return True
 
 with Workflow("flow") as workflow:
     task = Nothing("t")
     listener = Nothing("listener")
     for check in (equals, raises, exits, leaves, hangs, prints, adds, clears, objects, large,
-                  echoes, unpicklable, badly_named, status, process):
+                  echoes, unpicklable, badly_named, status, process, spins, eats, recurses, crashes,
+                  freezes, garbles, reads, forks, starts, unspeakable, third, dies_twice):
         listener.action_on_condition(TaskAction.START, Check(check))
 """
+
+
+GENEROUS = Limits(seconds=20, tries=1)
 
 
 class Stage:
     """An engine, and the hosts that evaluate what it wants to be evaluated."""
 
-    def __init__(self, home: Path, time_limit: float = 20.0) -> None:
+    def __init__(self, home: Path, limits: Limits = GENEROUS, python: str = sys.executable) -> None:
         self.home = home
         self.blobs = MemoryBlobManager()
         self.state = State(namespaces={"default": Namespace("default")})
         self.engine = Engine(self.state)
         self.answers: queue.Queue[Event] = queue.Queue()
-        self.hosts = ConditionHosts(self.blobs, home, sys.executable, time_limit, self.answers.put)
+        self.hosts = ConditionHosts(self.blobs, home, python, limits, self.answers.put)
 
     def upload(self, flow: str = FLOW, damaged: str = "") -> None:
         """Upload the workflow, whose file in the bundle may be another than was loaded here."""
@@ -139,6 +197,16 @@ class Stage:
         self.take_in(event)
         return decode(event.value or "", Answer)
 
+    def start_another(self) -> int:
+        """A further execution of the workflow; its id."""
+        self.do(StartExecution("flow", "default"))
+        return self.state.counters.execution
+
+    def tell(self, key: str, only: int, value: str = "") -> None:
+        """Send an event to one execution, and do not wait for the answer."""
+        context = json.dumps({"workflow_execution_id": only})
+        self.take_in(Event(key, value, namespace="default", context=context))
+
     def take_in(self, event: Event) -> None:
         changes = Changes()
         offset = self.state.offset + 1
@@ -155,11 +223,20 @@ class Stage:
         return pid
 
 
+@contextmanager
+def staged(home: Path, limits: Limits = GENEROUS, python: str = sys.executable) -> Iterator[Stage]:
+    """A stage whose hosts are ended."""
+    stage = Stage(home, limits, python)
+    try:
+        yield stage
+    finally:
+        stage.hosts.close()
+
+
 @pytest.fixture
 def stage(tmp_path: Path) -> Iterator[Stage]:
-    stage = Stage(tmp_path)
-    yield stage
-    stage.hosts.close()
+    with staged(tmp_path) as stage:
+        yield stage
 
 
 @pytest.fixture
@@ -239,18 +316,14 @@ def test_a_condition_that_ends_its_process_fails_and_the_next_finds_a_new_one(
 
 
 def test_a_condition_that_takes_too_long_is_ended(tmp_path: Path) -> None:
-    stage = Stage(tmp_path, time_limit=5)
-    stage.upload()
-    before = stage.process()
-    # Loading has been paid for; what remains is the condition's own time.
-    stage.hosts._time_limit = 0.3
+    with staged(tmp_path, Limits(seconds=2, tries=1)) as stage:
+        stage.upload()
+        before = stage.process()
 
-    assert "longer than 0.3 s" in stage.ask("hangs").error
-    stage.hosts._time_limit = 20
+        assert "longer than 2 s" in stage.ask("hangs").error
 
-    assert not psutil.pid_exists(before)
-    assert stage.process() != before
-    stage.hosts.close()
+        assert not psutil.pid_exists(before)
+        assert stage.process() != before
 
 
 def test_what_a_condition_prints_does_not_disturb(flow: Stage, capfd: Any) -> None:
@@ -322,11 +395,11 @@ def test_a_workflow_that_came_without_its_code_says_so(stage: Stage) -> None:
     assert "uploaded without its code" in stage.ask("equals").error
 
 
-def test_an_interpreter_that_is_not_there_is_the_reason(stage: Stage) -> None:
-    stage.hosts._python = "/nowhere/python"
-    stage.upload()
+def test_an_interpreter_that_is_not_there_is_the_reason(tmp_path: Path) -> None:
+    with staged(tmp_path, python="/nowhere/python") as stage:
+        stage.upload()
 
-    assert "no condition host" in stage.ask("equals").error
+        assert "no condition host" in stage.ask("equals").error
 
 
 def test_a_condition_that_travels_as_code_is_evaluated(flow: Stage) -> None:
@@ -351,6 +424,182 @@ def test_code_that_cannot_be_loaded_is_the_reason(flow: Stage) -> None:
     flow.do(AddTrigger("flow", "default", CustomCondition(("number",), code=code)))
 
     assert flow.ask("number", "2").error
+
+
+class TestTries:
+    """A condition is tried several times before the event goes to the dead letters."""
+
+    @pytest.fixture
+    def tries(self, tmp_path: Path) -> Path:
+        file = tmp_path / "tries"
+        file.touch()
+        return file
+
+    @pytest.fixture
+    def flow(self, tmp_path: Path) -> Iterator[Stage]:
+        with staged(tmp_path, Limits(seconds=20, tries=3)) as stage:
+            stage.upload()
+            yield stage
+
+    def test_the_answer_tells_how_often_it_was_tried(self, flow: Stage) -> None:
+        assert flow.ask("equals", "yes").tries == 1
+        assert flow.ask("raises").tries == 3
+
+    def test_each_try_begins_from_the_same_states(self, flow: Stage, tries: Path) -> None:
+        answer = flow.ask("third", str(tries))
+
+        assert (answer.met, answer.tries, answer.states) == (True, 3, {"tries": "1"})
+        seen = [line.split() for line in tries.read_text().splitlines()]
+        assert [state for _, state in seen] == ["None"] * 3
+        assert len({pid for pid, _ in seen}) == 1
+
+    def test_a_try_after_the_end_of_a_process_is_made_in_a_new_one(
+        self, flow: Stage, tries: Path
+    ) -> None:
+        answer = flow.ask("dies_twice", str(tries))
+
+        assert (answer.met, answer.tries) == (True, 3)
+        assert len(set(tries.read_text().split())) == 3
+
+    @pytest.mark.parametrize(
+        "wrong", [{"tries": 0}, {"hosts": 0}, {"mebibytes": 1}, {"seconds": 0}]
+    )
+    def test_limits_that_no_condition_could_keep_are_refused(self, wrong: dict[str, int]) -> None:
+        with pytest.raises(ConfigError, match="must be"):
+            Limits(**wrong)
+
+
+class TestHarm:
+    """Whatever a condition does in its process, it is answered and disturbs no other."""
+
+    @pytest.fixture
+    def flow(self, tmp_path: Path) -> Iterator[Stage]:
+        with staged(tmp_path, Limits(seconds=3, tries=1, mebibytes=256)) as stage:
+            stage.upload()
+            yield stage
+
+    @pytest.mark.parametrize(
+        ("key", "why"),
+        [
+            ("spins", "it took longer than 3 s"),
+            ("freezes", "it took longer than 3 s"),
+            ("recurses", "RecursionError"),
+            ("crashes", "its process ended by signal 11 (SIGSEGV)"),
+            ("unspeakable", "ValueError: half ?"),
+        ],
+    )
+    def test_it_is_the_reason(self, flow: Stage, key: str, why: str) -> None:
+        answer = flow.ask(key)
+
+        assert why in answer.error
+        assert "\0" not in answer.error
+        assert len(answer.error) < 5000
+        assert flow.ask("equals", "yes").met
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts a process's own memory")
+    def test_one_that_eats_memory_is_told_so_and_its_process_is_not_used_again(
+        self, flow: Stage
+    ) -> None:
+        before = flow.process()
+
+        assert flow.ask("eats").error == "it needed more than 256 MiB of memory"
+
+        assert flow.process() != before
+
+    @pytest.mark.parametrize("text", ["x", "\n", "{}\n", "ready\n", '{"met":true}\n', "x" * 60_000])
+    @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="finds the pipe by /proc")
+    def test_what_it_writes_to_the_pipe_of_the_answer_is_not_taken_for_the_next_one(
+        self, flow: Stage, text: str
+    ) -> None:
+        flow.ask("garbles", text)
+
+        assert not flow.ask("equals", "no").met
+        assert flow.ask("equals", "yes") == Answer(flow.state.counters.evaluation, met=True)
+
+    def test_it_does_not_read_the_next_question(self, flow: Stage) -> None:
+        assert flow.ask("reads").met
+
+    @pytest.mark.parametrize("value", ["go", "stay"])
+    def test_a_process_that_it_forks_answers_nothing(self, flow: Stage, value: str) -> None:
+        before = flow.process()
+
+        assert flow.ask("forks", value).met
+
+        assert flow.process() == before
+        assert not flow.ask("equals", "no").met
+
+    def test_it_may_use_processes(self, flow: Stage) -> None:
+        assert flow.ask("starts").met
+
+    def test_what_it_has_forked_ends_with_its_process(self, flow: Stage) -> None:
+        pid = flow.process()
+        flow.ask("forks", "stay")
+        children = psutil.Process(pid).children(recursive=True)
+
+        flow.ask("exits")
+
+        assert children
+        gone = psutil.STATUS_ZOMBIE
+        wait_until(lambda: not any(c.is_running() and c.status() != gone for c in children), "gone")
+
+
+class TestOthers:
+    """A condition that hangs is waited for by its own execution alone."""
+
+    @pytest.fixture
+    def flow(self, tmp_path: Path) -> Iterator[Stage]:
+        with staged(tmp_path, Limits(seconds=600, tries=1, hosts=4)) as stage:
+            stage.upload()
+            yield stage
+
+    def test_those_of_other_executions_are_answered_meanwhile(self, flow: Stage) -> None:
+        warm = flow.process()
+        healthy = flow.start_another()
+        flow.tell("hangs", only=1)
+
+        flow.tell("equals", only=healthy, value="yes")
+        answer = decode(flow.answers.get(timeout=60).value or "", Answer)
+
+        assert answer.met
+        assert flow.state.evaluations[answer.evaluation_id].scope.id == healthy
+        assert psutil.pid_exists(warm)  # where the other one hangs on
+
+    def test_the_slow_ones_are_never_given_more_than_half_of_the_hosts(
+        self, tmp_path: Path
+    ) -> None:
+        with staged(tmp_path, Limits(seconds=1, tries=1000, hosts=2)) as flow:
+            flow.upload()
+            healthy = flow.start_another()
+            for execution in (1, flow.start_another(), flow.start_another()):
+                flow.tell("hangs", only=execution)
+            hung = Limits(seconds=1).seconds
+
+            flow.tell("equals", only=healthy, value="yes")
+            began = time.monotonic()
+            answer = decode(flow.answers.get(timeout=60).value or "", Answer)
+
+            # Behind those that were asked before it was known that they hang, and behind no other.
+            assert answer.met
+            assert time.monotonic() - began < 30 * hung
+
+    def test_the_end_waits_for_none(self, flow: Stage) -> None:
+        began = time.monotonic()
+        flow.tell("hangs", only=1)
+
+        flow.hosts.close()
+
+        assert time.monotonic() - began < 60
+        assert flow.answers.empty()
+
+    def test_what_is_asked_twice_is_answered_once(self, flow: Stage) -> None:
+        flow.tell("equals", only=1, value="yes")
+        (evaluation,) = flow.state.evaluations.values()
+        flow.hosts.evaluate(evaluation, flow.state)
+
+        flow.take_in(flow.answers.get(timeout=60))
+        flow.ask("equals")
+
+        assert flow.answers.empty()
 
 
 @pytest.mark.parametrize(
