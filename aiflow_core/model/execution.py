@@ -1,10 +1,12 @@
-"""What the scheduler keeps: workflows, executions, tasks, attempts, schedules, triggers."""
+"""What the scheduler keeps: workflows, executions, tasks, attempts, schedules, triggers, and dead
+letters."""
 
 import os
 from datetime import datetime
 from typing import Any
 
 from aiflow_core.model.condition import AnyCondition
+from aiflow_core.model.event import Event
 from aiflow_core.model.serialization import Value, decode, encode
 from aiflow_core.model.status import ExecutionType, TaskStatus, WorkflowStatus
 from aiflow_core.model.workflow import TaskDefinition, WorkflowDefinition
@@ -114,6 +116,25 @@ class WorkflowTrigger(Value, frozen=True):
     rule: AnyCondition
     create_time: datetime
     is_paused: bool = False
+
+
+class DeadLetter(Value, frozen=True):
+    """An event that somebody could not take in: the scheduler itself, or a user's condition.
+
+    Attributes:
+        offset: of the event in the log.
+        consumer: who could not take it in; each consumer of an event has a letter of its own.
+        error: why, the last of so many `tries`.
+        event: the event itself. None in lists, because it may be large, and when nobody has it any
+            more.
+    """
+
+    offset: int
+    consumer: str
+    error: str
+    create_time: datetime
+    tries: int = 1
+    event: Event | None = None
 
 
 class AttemptKey(Value, order=True, frozen=True):

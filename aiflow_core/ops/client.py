@@ -7,6 +7,7 @@ from typing import cast
 
 from aiflow_core.app import App
 from aiflow_core.specs.scheduler import (
+    DeadLetterOperations,
     NamespaceOperations,
     ScheduleOperations,
     Scheduler,
@@ -16,7 +17,13 @@ from aiflow_core.specs.scheduler import (
 
 
 class Server(
-    Scheduler, NamespaceOperations, ScheduleOperations, TriggerOperations, SnapshotOperations, ABC
+    Scheduler,
+    NamespaceOperations,
+    ScheduleOperations,
+    TriggerOperations,
+    SnapshotOperations,
+    DeadLetterOperations,
+    ABC,
 ):
     """Every contract of a scheduler. What the one over there does not offer, it says itself."""
 

@@ -1,9 +1,10 @@
 """Scheduler: takes workflows, starts and stops executions, answers for them.
 
-`Scheduler` is what every scheduler offers. Namespaces, schedules, triggers and snapshots are
-further contracts that a scheduler may also implement; `offers` asks for them.
+`Scheduler` is what every scheduler offers. Namespaces, schedules, triggers, snapshots and dead
+letters are further contracts that a scheduler may also implement; `offers` asks for them.
 """
 
+import re
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from aiflow_core.errors import UsageError
 from aiflow_core.model.condition import AnyCondition
 from aiflow_core.model.execution import (
     BundleRef,
+    DeadLetter,
     Namespace,
     TaskExecution,
     WorkflowExecution,
@@ -271,12 +273,49 @@ class SnapshotOperations(ABC):
         """Delete all snapshots of the workflow that can be deleted."""
 
 
+class DeadLetterOperations(ABC):
+    """The events that could not be taken in, by the scheduler itself or by a user's condition.
+
+    A letter is named by the offset of its event and its consumer; without a consumer, all letters
+    of the event are meant. `NotFoundError` when there is none.
+    """
+
+    @abstractmethod
+    def list_dead_letters(self, limit: int | None = None, offset: int = 0) -> list[DeadLetter]:
+        """The letters, without their events, in the order of the log."""
+
+    @abstractmethod
+    def get_dead_letter(self, event_offset: int) -> list[DeadLetter]:
+        """All letters of one event, with the event."""
+
+    @abstractmethod
+    def redrive_dead_letter(self, event_offset: int, consumer: str | None = None) -> None:
+        """Let who could not take in the event try it again now: all of them, or a conflict.
+
+        The letter is gone with that; another failure makes a new one. A condition is asked for this
+        event again, and no further rule after it; a conflict when its execution has ended.
+        """
+
+    @abstractmethod
+    def redrive_dead_letters(self) -> int:
+        """Redrive each letter for which that is possible; how many these were. The others stay."""
+
+    @abstractmethod
+    def drop_dead_letter(self, event_offset: int, consumer: str | None = None) -> None:
+        """Forget the letter."""
+
+    @abstractmethod
+    def drop_dead_letters(self) -> int:
+        """Forget all letters; how many these were."""
+
+
 CONTRACTS: tuple[type, ...] = (
     Scheduler,
     NamespaceOperations,
     ScheduleOperations,
     TriggerOperations,
     SnapshotOperations,
+    DeadLetterOperations,
 )
 
 C = TypeVar("C")
@@ -286,5 +325,10 @@ def offers(scheduler: Scheduler, contract: type[C]) -> C:
     """The scheduler, as something that also fulfils `contract`; `UsageError` when it does not."""
     if isinstance(scheduler, contract):
         return scheduler
-    what = contract.__name__.removesuffix("Operations").lower()
+    what = _words(contract.__name__.removesuffix("Operations"))
     raise UsageError(f"The scheduler {type(scheduler).__name__} offers no {what}s.")
+
+
+def _words(name: str) -> str:
+    """`DeadLetter` as in a sentence."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()

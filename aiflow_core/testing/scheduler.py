@@ -20,8 +20,10 @@ from aiflow_core.model.condition import (
     SingleEventCondition,
     WorkflowTaskStatusCondition,
 )
+from aiflow_core.model.event import Event
 from aiflow_core.model.execution import (
     BundleRef,
+    DeadLetter,
     Namespace,
     TaskExecution,
     WorkflowExecution,
@@ -47,6 +49,7 @@ from aiflow_core.model.workflow import (
     check_name,
 )
 from aiflow_core.specs.scheduler import (
+    DeadLetterOperations,
     NamespaceOperations,
     ScheduleOperations,
     Scheduler,
@@ -127,13 +130,18 @@ def _once(
 
 
 class MemoryScheduler(
-    Scheduler, NamespaceOperations, ScheduleOperations, TriggerOperations, SnapshotOperations
+    Scheduler,
+    NamespaceOperations,
+    ScheduleOperations,
+    TriggerOperations,
+    SnapshotOperations,
+    DeadLetterOperations,
 ):
     """Takes workflows and keeps account of them, but runs nothing.
 
     The tasks of an execution that start by themselves are QUEUED, as is every task that is started,
     and stay so until they are stopped; an execution is RUNNING until it is. Schedules and triggers
-    are kept and never fire.
+    are kept and never fire. No event comes, so that dead letters are only those that are buried.
     """
 
     def __init__(self, clock: Clock | None = None) -> None:
@@ -147,6 +155,7 @@ class MemoryScheduler(
         self._tasks: _Shelf[TaskExecution] = _Shelf("task execution")
         self._schedules: _Shelf[WorkflowSchedule] = _Shelf("workflow schedule")
         self._triggers: _Shelf[WorkflowTrigger] = _Shelf("workflow trigger")
+        self._letters: list[DeadLetter] = []
 
     # --- workflows ---
 
@@ -498,6 +507,52 @@ class MemoryScheduler(
             if not self._is_needed(snapshot):
                 self._snapshots.remove(snapshot.id)
 
+    # --- dead letters ---
+
+    def bury(self, letter: DeadLetter) -> None:
+        """Let there be this letter."""
+        with self._lock:
+            self._letters.append(letter)
+            self._letters.sort(key=lambda letter: (letter.offset, letter.consumer))
+
+    def list_dead_letters(self, limit: int | None = None, offset: int = 0) -> list[DeadLetter]:
+        with self._lock:
+            return _page([replace(letter, event=None) for letter in self._letters], limit, offset)
+
+    def get_dead_letter(self, event_offset: int) -> list[DeadLetter]:
+        return self._letters_of(event_offset, None)
+
+    @_once
+    def redrive_dead_letter(self, event_offset: int, consumer: str | None = None) -> None:
+        self._strike(self._letters_of(event_offset, consumer))
+
+    @_once
+    def redrive_dead_letters(self) -> int:
+        return self._strike(list(self._letters))
+
+    @_once
+    def drop_dead_letter(self, event_offset: int, consumer: str | None = None) -> None:
+        self._strike(self._letters_of(event_offset, consumer))
+
+    @_once
+    def drop_dead_letters(self) -> int:
+        return self._strike(list(self._letters))
+
+    def _letters_of(self, event_offset: int, consumer: str | None) -> list[DeadLetter]:
+        with self._lock:
+            of_event = [letter for letter in self._letters if letter.offset == event_offset]
+            found = [letter for letter in of_event if consumer in (None, letter.consumer)]
+        if not found:
+            raise NotFoundError("dead letter", event_offset)
+        return found
+
+    def _strike(self, letters: list[DeadLetter]) -> int:
+        for letter in letters:
+            self._letters.remove(letter)
+        return len(letters)
+
+    # --- look-ups ---
+
     def _is_needed(self, snapshot: WorkflowSnapshot) -> bool:
         current = self._snapshots.chosen(workflow_id=snapshot.workflow_id)[-1]
         running = self._executions.chosen(snapshot_id=snapshot.id, status=WorkflowStatus.RUNNING)
@@ -508,6 +563,20 @@ class MemoryScheduler(
     ) -> list[V]:
         workflow = self.get_workflow(name, namespace)
         return _page(shelf.chosen(workflow_id=workflow.id), limit, offset)
+
+
+def burier(scheduler: MemoryScheduler) -> Callable[[], int]:
+    """Makes a dead letter with each call; the offset of its event."""
+    offsets = count(1)
+
+    def bury() -> int:
+        offset = next(offsets)
+        now = to_datetime(1_700_000_000_000)
+        event = Event("poison", offset=offset)
+        scheduler.bury(DeadLetter(offset, "somebody", "ValueError: no", now, 3, event))
+        return offset
+
+    return bury
 
 
 # --- the contract ------------------------------------------------------------------------------
@@ -532,7 +601,8 @@ class SchedulerContract:
     """The promises of `Scheduler` and of the contracts beside it.
 
     A subclass supplies the fixture `scheduler`: started, without any workflow, and with an executor
-    whose tasks run until they are stopped.
+    whose tasks run until they are stopped; and the fixture `bury`, which lets an event become a
+    dead letter that can be redriven, and returns its offset.
     """
 
     @pytest.fixture
@@ -1103,6 +1173,84 @@ class SchedulerContract:
 
         assert [n.name for n in scheduler.list_namespaces()] == ["apes", "default", "zoo"]
         assert [n.name for n in scheduler.list_namespaces(limit=1, offset=1)] == ["default"]
+
+    # --- dead letters ---
+
+    def test_a_dead_letter_tells_whose_it_is_and_why(
+        self, scheduler: AnyScheduler, bury: Callable[[], int]
+    ) -> None:
+        assert scheduler.list_dead_letters() == []
+        offset = bury()
+
+        (letter,) = scheduler.get_dead_letter(offset)
+        assert letter.offset == offset
+        assert letter.consumer
+        assert letter.error
+        assert letter.tries >= 1
+        assert letter.event.key == "poison"
+        assert scheduler.list_dead_letters() == [replace(letter, event=None)]
+
+    def test_dead_letters_are_listed_in_the_order_of_the_log(
+        self, scheduler: AnyScheduler, bury: Callable[[], int]
+    ) -> None:
+        offsets = [bury() for _ in range(3)]
+
+        def listed(**page: int) -> list[int]:
+            return [letter.offset for letter in scheduler.list_dead_letters(**page)]
+
+        assert listed() == sorted(offsets)
+        assert listed(limit=1, offset=1) == sorted(offsets)[1:2]
+
+    @pytest.mark.parametrize("verb", ["drop", "redrive"])
+    def test_a_dead_letter_that_was_dealt_with_is_gone(
+        self, scheduler: AnyScheduler, bury: Callable[[], int], verb: str
+    ) -> None:
+        first, second = bury(), bury()
+        (letter,) = scheduler.get_dead_letter(first)
+        (other,) = scheduler.get_dead_letter(second)
+        deal_with = getattr(scheduler, f"{verb}_dead_letter")
+
+        deal_with(first)
+        deal_with(second, other.consumer)
+
+        kept = [(left.offset, left.consumer) for left in scheduler.list_dead_letters()]
+        assert (first, letter.consumer) not in kept
+        assert (second, other.consumer) not in kept
+
+    @pytest.mark.parametrize("verb", ["drop", "redrive"])
+    def test_all_dead_letters_are_dealt_with_at_once(
+        self, scheduler: AnyScheduler, bury: Callable[[], int], verb: str
+    ) -> None:
+        letters = [
+            letter for offset in (bury(), bury()) for letter in scheduler.get_dead_letter(offset)
+        ]
+
+        assert getattr(scheduler, f"{verb}_dead_letters")() == 2
+
+        kept = [(left.offset, left.consumer) for left in scheduler.list_dead_letters()]
+        assert not [letter for letter in letters if (letter.offset, letter.consumer) in kept]
+
+    @pytest.mark.parametrize("verb", ["get", "drop", "redrive"])
+    def test_a_dead_letter_that_is_not_there_is_not_found(
+        self, scheduler: AnyScheduler, bury: Callable[[], int], verb: str
+    ) -> None:
+        offset = bury()
+        deal_with = getattr(scheduler, f"{verb}_dead_letter")
+
+        with pytest.raises(NotFoundError, match="dead letter"):
+            deal_with(987654)
+        if verb != "get":
+            with pytest.raises(NotFoundError, match="dead letter"):
+                deal_with(offset, "nobody")
+
+    @pytest.mark.parametrize("verb", ["drop", "redrive"])
+    def test_a_repeated_request_about_a_dead_letter_is_answered_the_same(
+        self, scheduler: AnyScheduler, bury: Callable[[], int], verb: str
+    ) -> None:
+        offset = bury()
+        for _ in range(2):
+            with request("once"):
+                getattr(scheduler, f"{verb}_dead_letter")(offset)
 
     # --- requests ---
 

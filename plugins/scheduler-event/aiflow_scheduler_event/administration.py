@@ -1,4 +1,5 @@
-"""What can be asked for: workflows, executions, namespaces, schedules, triggers, snapshots."""
+"""What can be asked for: workflows, executions, namespaces, schedules, triggers, snapshots, and
+that dead letters go."""
 
 from typing import Any
 
@@ -31,6 +32,7 @@ from aiflow_scheduler_event.commands import (
     DeleteSnapshots,
     DeleteTriggers,
     DeleteWorkflow,
+    DropDeadLetters,
     EnableWorkflow,
     PauseSchedule,
     PauseTrigger,
@@ -112,6 +114,8 @@ class Administration(Executions):
                 return self._do_trigger(command)
             case DeleteSnapshots():
                 self._delete_snapshots(command)
+            case DropDeadLetters():
+                self._changes.dropped_letters += command.keys
         return None
 
     def _submit(self, command: SubmitWorkflow) -> WorkflowInfo:

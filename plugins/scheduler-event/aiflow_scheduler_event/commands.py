@@ -6,9 +6,11 @@ A command is an event of the log, of type COMMAND; its value is one of these.
 from typing import Any
 
 from aiflow_core.model.condition import AnyCondition
+from aiflow_core.model.event import Event
 from aiflow_core.model.execution import BundleRef
 from aiflow_core.model.serialization import Value
 from aiflow_core.model.workflow import WorkflowDefinition
+from aiflow_scheduler_event.state import Evaluation, LetterKey
 
 
 class SubmitWorkflow(Value, tag=True, frozen=True):
@@ -93,6 +95,25 @@ class DeleteSnapshots(Value, tag=True, frozen=True):
     strict: bool
 
 
+class Redriven(Value, frozen=True):
+    """A dead letter with what is to be taken up again: the evaluation that failed, or the event
+    that the scheduler itself could not take in."""
+
+    key: LetterKey
+    evaluation: Evaluation | None = None
+    event: Event | None = None
+
+
+class RedriveDeadLetters(Value, tag=True, frozen=True):
+    """Take up all of these again, or none."""
+
+    letters: tuple[Redriven, ...]
+
+
+class DropDeadLetters(Value, tag=True, frozen=True):
+    keys: tuple[LetterKey, ...]
+
+
 Command = (
     SubmitWorkflow
     | DeleteWorkflow
@@ -111,4 +132,6 @@ Command = (
     | PauseTrigger
     | DeleteTriggers
     | DeleteSnapshots
+    | RedriveDeadLetters
+    | DropDeadLetters
 )

@@ -10,6 +10,7 @@ What the words mean is told in `docs/reference/rules.md`; each row there is a te
 from typing import Any
 
 from aiflow_core.clock import to_datetime
+from aiflow_core.errors import AIFlowError, ConflictError
 from aiflow_core.model.condition import (
     CustomCondition,
     TaskStatusCondition,
@@ -25,6 +26,7 @@ from aiflow_core.model.status import (
     ExecutionType,
 )
 from aiflow_scheduler_event.administration import Administration
+from aiflow_scheduler_event.commands import Command, RedriveDeadLetters, Redriven
 from aiflow_scheduler_event.state import (
     Changes,
     DeadLetter,
@@ -36,7 +38,7 @@ from aiflow_scheduler_event.state import (
     Timer,
     TimerKind,
 )
-from aiflow_scheduler_event.step import SENDER, Answer, Surroundings
+from aiflow_scheduler_event.step import SENDER, Answer, Surroundings, replace
 
 
 class Engine(Administration):
@@ -48,9 +50,15 @@ class Engine(Administration):
     def apply(self, event: Event, changes: Changes) -> None:
         """Take in the next event of the log and add what it changes to `changes`."""
         self._begin(event, changes)
+        if event.type is EventType.COMMAND:
+            self._command(event)
+        else:
+            self._take_in(event)
+        self._settle()
+        self.state.offset = event.offset
+
+    def _take_in(self, event: Event) -> None:
         match event.type:
-            case EventType.COMMAND:
-                self._command(event)
             case EventType.TASK_STATUS if event.sender != SENDER:
                 self._report(event)
             case EventType.TIMER:
@@ -59,8 +67,6 @@ class Engine(Administration):
                 self._answer(event)
             case EventType.USER | EventType.WORKFLOW_STATUS:
                 self._hear(event)
-        self._settle()
-        self.state.offset = event.offset
 
     def _settle(self) -> None:
         """Carry status changes to the rules that wait for them, then end what is at its end."""
@@ -146,6 +152,8 @@ class Engine(Administration):
                     _consumer(evaluation),
                     answer.error,
                     to_datetime(self._now),
+                    answer.tries,
+                    evaluation,
                 )
             )
         if evaluation.trigger_id:
@@ -167,7 +175,73 @@ class Engine(Administration):
             return
         outcome = f"condition failed: {answer.error}; {why}" if answer.error else why
         self._decide(run.execution.id, task.name, "NOT MET", outcome)
-        self._try_rules(run, task.name, evaluation.event, first=evaluation.rule + 1)
+        if not evaluation.redriven:
+            self._try_rules(run, task.name, evaluation.event, first=evaluation.rule + 1)
+
+    # --- dead letters --------------------------------------------------------------------------
+
+    def _do(self, command: Command) -> Any:
+        if not isinstance(command, RedriveDeadLetters):
+            return super()._do(command)
+        for letter in command.letters:
+            self._check_redrive(letter)
+        for letter in command.letters:
+            self._redrive(letter)
+        return None
+
+    def _check_redrive(self, letter: Redriven) -> None:
+        """Raise `ConflictError` when nobody is there any more who could take it in."""
+        whose = f"Dead letter {letter.key.offset}, {letter.key.consumer}"
+        evaluation = letter.evaluation
+        if evaluation is None:
+            if letter.event is None or letter.event.type is EventType.COMMAND:
+                raise ConflictError(
+                    f"{whose}: it is a request, and whoever made it was told that it failed.",
+                    next_step="Make the request again, and drop the letter.",
+                )
+        elif evaluation.trigger_id:
+            trigger = self.state.triggers.get(evaluation.trigger_id)
+            if trigger is None:
+                raise ConflictError(f"{whose}: the trigger is gone.", next_step="Drop the letter.")
+            if trigger.is_paused:
+                raise ConflictError(
+                    f"{whose}: the trigger is paused.",
+                    next_step=f"Run `aiflow workflow-trigger resume {trigger.id}` first.",
+                )
+        else:
+            run = self.state.runs.get(evaluation.scope.id)
+            if run is None or run.execution.stopping:
+                raise ConflictError(
+                    f"{whose}: workflow execution {evaluation.scope.id} is not running any more.",
+                    next_step="Drop the letter.",
+                )
+
+    def _redrive(self, letter: Redriven) -> None:
+        self._changes.redriven_letters.append(letter.key)
+        evaluation = letter.evaluation
+        if evaluation is None:
+            assert letter.event is not None
+            # As of now: it is as if it had come with this command.
+            now = replace(letter.event, offset=self._event.offset, create_time=self._now)
+            try:
+                self._take_in(now)
+            except AIFlowError as error:
+                # Half of it may be done. It is not a refusal, which would leave that as it is.
+                raise RuntimeError(f"event {letter.key.offset} again: {error}") from error
+            return
+        why = f"dead letter {letter.key.offset}, {letter.key.consumer}"
+        if not evaluation.trigger_id:
+            run = self.state.runs[evaluation.scope.id]
+            run.evaluations += 1
+            self._decide(run.execution.id, evaluation.task_name, "ASK AGAIN", why)
+        self._evaluate(
+            evaluation.scope,
+            evaluation.event,
+            evaluation.task_name,
+            evaluation.rule,
+            evaluation.trigger_id,
+            redriven=True,
+        )
 
     # --- timers --------------------------------------------------------------------------------
 

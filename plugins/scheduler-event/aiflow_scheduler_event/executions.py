@@ -201,11 +201,20 @@ class Executions(Tasks):
     # --- users' conditions, which are evaluated elsewhere ----------------------------------------
 
     def _evaluate(
-        self, scope: Scope, event: Event, task_name: str = "", rule: int = 0, trigger_id: int = 0
+        self,
+        scope: Scope,
+        event: Event,
+        task_name: str = "",
+        rule: int = 0,
+        trigger_id: int = 0,
+        redriven: bool = False,
     ) -> None:
+        if not event.offset:
+            # A change that we make known ourselves: what led to it is in the log already.
+            event = replace(event, offset=self._event.offset)
         self.state.counters.evaluation += 1
         evaluation = Evaluation(
-            self.state.counters.evaluation, scope, event, task_name, rule, trigger_id
+            self.state.counters.evaluation, scope, event, task_name, rule, trigger_id, redriven
         )
         self.state.evaluations[evaluation.id] = evaluation
         self._changes.put(evaluation)

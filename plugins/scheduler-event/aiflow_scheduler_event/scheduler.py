@@ -12,13 +12,16 @@ from aiflow_core.deployment import Deployment
 from aiflow_core.errors import (
     AIFlowError,
     ConflictError,
+    NotFoundError,
     UnavailableError,
+    UsageError,
     WaitTimeoutError,
 )
 from aiflow_core.model.condition import AnyCondition
 from aiflow_core.model.event import Event, EventType
 from aiflow_core.model.execution import (
     BundleRef,
+    DeadLetter,
     Namespace,
     TaskExecution,
     WorkflowExecution,
@@ -36,12 +39,14 @@ from aiflow_core.specs.blob_manager import BlobManager
 from aiflow_core.specs.event_store import EventStore
 from aiflow_core.specs.executor import Executor
 from aiflow_core.specs.scheduler import (
+    DeadLetterOperations,
     NamespaceOperations,
     ScheduleOperations,
     Scheduler,
     SnapshotOperations,
     TriggerOperations,
     current_request_id,
+    request,
 )
 from aiflow_scheduler_event.commands import (
     ActOnTask,
@@ -54,10 +59,13 @@ from aiflow_scheduler_event.commands import (
     DeleteSnapshots,
     DeleteTriggers,
     DeleteWorkflow,
+    DropDeadLetters,
     EnableWorkflow,
     PauseSchedule,
     PauseTrigger,
     PutNamespace,
+    RedriveDeadLetters,
+    Redriven,
     StartExecution,
     StopExecution,
     StopExecutions,
@@ -66,8 +74,9 @@ from aiflow_scheduler_event.commands import (
 from aiflow_scheduler_event.conditions import ConditionHosts, Limits
 from aiflow_scheduler_event.membership import name_of, worker_of
 from aiflow_scheduler_event.running import Running
+from aiflow_scheduler_event.state import DeadLetter as KeptLetter
 from aiflow_scheduler_event.state import Reply
-from aiflow_scheduler_event.store import Store
+from aiflow_scheduler_event.store import CONSUMER, Store
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +86,9 @@ _LOG_WAIT = 2.0
 # While another server schedules, its answers are looked for in the database.
 _FIRST_LOOK = 0.01
 _LAST_LOOK = 0.5
+
+# Letters that one command drops, which must fit into one event.
+_DROPPED_AT_ONCE = 1000
 
 T = TypeVar("T")
 V = TypeVar("V", bound=Value)
@@ -89,7 +101,12 @@ def _anything_goes() -> None:
 
 
 class EventScheduler(
-    Scheduler, NamespaceOperations, ScheduleOperations, TriggerOperations, SnapshotOperations
+    Scheduler,
+    NamespaceOperations,
+    ScheduleOperations,
+    TriggerOperations,
+    SnapshotOperations,
+    DeadLetterOperations,
 ):
     """Schedules by the events of one log.
 
@@ -131,6 +148,7 @@ class EventScheduler(
         self._ha = ha
         self._ha_ttl = ha_ttl
         self._running: Running | None = None
+        self._redriving = threading.Lock()
 
     # --- life ----------------------------------------------------------------------------------
 
@@ -465,6 +483,85 @@ class EventScheduler(
         found = self.list_workflow_snapshots(workflow_name, namespace)
         self._carry_out(DeleteSnapshots(tuple(s.id for s in found), strict=False))
 
+    # --- dead letters --------------------------------------------------------------------------
+
+    def list_dead_letters(self, limit: int | None = None, offset: int = 0) -> list[DeadLetter]:
+        return [_as_seen(letter) for letter in self._store.dead_letters(limit, offset)]
+
+    def get_dead_letter(self, event_offset: int) -> list[DeadLetter]:
+        letters = self._store.dead_letters_of(event_offset)
+        return [_as_seen(letter, self._event_of(letter)) for letter in letters]
+
+    def redrive_dead_letter(self, event_offset: int, consumer: str | None = None) -> None:
+        # Who has looked first redrives first, and the other one finds nothing any more.
+        with self._redriving:
+            self._once(
+                lambda: self._store.dead_letters_of(event_offset, consumer),
+                lambda letters: RedriveDeadLetters(tuple(map(self._redriven, letters))),
+            )
+
+    def redrive_dead_letters(self) -> int:
+        return sum(map(self._is_redriven, self._store.dead_letters()))
+
+    def _is_redriven(self, letter: KeptLetter) -> bool:
+        with request(derived_event_id(current_request_id(), letter.offset, letter.consumer)):
+            try:
+                self.redrive_dead_letter(letter.offset, letter.consumer)
+            except (ConflictError, NotFoundError, UsageError) as error:
+                log.info("Dead letter %d stays: %s", letter.offset, error)
+                return False
+        return True
+
+    def drop_dead_letter(self, event_offset: int, consumer: str | None = None) -> None:
+        self._once(
+            lambda: self._store.dead_letters_of(event_offset, consumer),
+            lambda letters: DropDeadLetters(tuple(letter.key for letter in letters)),
+        )
+
+    def drop_dead_letters(self) -> int:
+        keys = [letter.key for letter in self._store.dead_letters()]
+        request_id = current_request_id()
+        for first in range(0, len(keys), _DROPPED_AT_ONCE):
+            with request(derived_event_id(request_id, first)):
+                self._carry_out(DropDeadLetters(tuple(keys[first : first + _DROPPED_AT_ONCE])))
+        return len(keys)
+
+    def _once(
+        self,
+        find: Callable[[], list[KeptLetter]],
+        command: Callable[[list[KeptLetter]], Command],
+    ) -> None:
+        """Carry out a command about letters that `find` looks for; when it is carried out already,
+        they are not there any more, and that is as it should be."""
+        request_id = current_request_id()
+        done = self._store.reply(request_id)
+        if done is None:
+            with request(request_id):
+                self._carry_out(command(find()))
+        elif done.error is not None:
+            raise AIFlowError.from_wire(done.error)
+
+    def _redriven(self, letter: KeptLetter) -> Redriven:
+        """The letter with what is needed to take up its event again."""
+        if letter.evaluation is not None:
+            return Redriven(letter.key, evaluation=letter.evaluation)
+        event = self._event_of(letter)
+        if event is None:
+            raise ConflictError(
+                f"Dead letter {letter.offset}, {letter.consumer} has nothing to be taken up again: "
+                "it is of an earlier version, or the log has forgotten the event.",
+                next_step="Drop the letter, and send the event again.",
+            )
+        return Redriven(letter.key, event=event)
+
+    def _event_of(self, letter: KeptLetter) -> Event | None:
+        if letter.evaluation is not None:
+            return letter.evaluation.event
+        if letter.consumer != CONSUMER or self._running is None:
+            return None
+        found = self._running.events.read(letter.offset - 1, until=letter.offset, limit=1)
+        return found[0] if found else None
+
     # --- look-ups ------------------------------------------------------------------------------
 
     def _of(
@@ -479,3 +576,10 @@ class EventScheduler(
             raise ConflictError(
                 f"Workflow execution {execution_id} has ended with {execution.status}."
             )
+
+
+def _as_seen(letter: KeptLetter, event: Event | None = None) -> DeadLetter:
+    """The letter as others see it."""
+    return DeadLetter(
+        letter.offset, letter.consumer, letter.error, letter.create_time, letter.tries, event
+    )

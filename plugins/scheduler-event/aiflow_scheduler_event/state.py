@@ -103,12 +103,12 @@ class ConditionState(Value, frozen=True):
     value: str
 
 
-class Evaluation(Value, frozen=True):
+class Evaluation(Value, frozen=True, omit_defaults=True):
     """A user's condition that is being, or is to be, evaluated for an event.
 
     Those of one scope are done one after the other, by their ids, because conditions may share
     states. Either `task_name` and `rule` say which rule of which task, or `trigger_id` says which
-    trigger.
+    trigger. `redriven`: it has failed before, and the rules after it have been looked at.
     """
 
     id: int
@@ -117,6 +117,7 @@ class Evaluation(Value, frozen=True):
     task_name: str = ""
     rule: int = 0
     trigger_id: int = 0
+    redriven: bool = False
 
 
 class Decision(Value, frozen=True):
@@ -129,13 +130,30 @@ class Decision(Value, frozen=True):
     why: str
 
 
+class LetterKey(Value, frozen=True):
+    """Names a dead letter: the offset of the event, and who could not take it in."""
+
+    offset: int
+    consumer: str
+
+
 class DeadLetter(Value, frozen=True):
-    """An event that somebody could not take in: the scheduler itself, or a user's condition."""
+    """An event that somebody could not take in: the scheduler itself, or a user's condition.
+
+    `evaluation` is that of the condition, with the event; what the scheduler itself could not take
+    in is in the log.
+    """
 
     offset: int
     consumer: str
     error: str
     create_time: datetime
+    tries: int = 1
+    evaluation: Evaluation | None = None
+
+    @property
+    def key(self) -> LetterKey:
+        return LetterKey(self.offset, self.consumer)
 
 
 class Reply(Value, frozen=True):
@@ -233,6 +251,8 @@ class Changes:
     Attributes:
         stored: the last word on each stored value; None deletes it.
         erased_executions: executions that go with all their tasks, states and decisions.
+        redriven_letters: those that are taken up again; each must be there still.
+        dropped_letters: those that go, if they are there.
     """
 
     stored: dict[tuple[type, Any], Stored | None] = field(default_factory=dict)
@@ -240,6 +260,8 @@ class Changes:
     outbox: list[OutboxEntry] = field(default_factory=list)
     decisions: list[Decision] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)
+    redriven_letters: list[LetterKey] = field(default_factory=list)
+    dropped_letters: list[LetterKey] = field(default_factory=list)
     replies: list[Reply] = field(default_factory=list)
     told: list[Any] = field(default_factory=list)
 

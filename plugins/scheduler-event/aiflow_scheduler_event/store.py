@@ -16,6 +16,7 @@ from sqlalchemy import (
     case,
     delete,
     insert,
+    null,
     select,
     update,
 )
@@ -52,6 +53,7 @@ from aiflow_scheduler_event.state import (
     DeadLetter,
     Decision,
     Evaluation,
+    LetterKey,
     LiveExecution,
     LiveTask,
     OutboxEntry,
@@ -279,6 +281,7 @@ class Store:
         if changes.decisions:
             rows = [msgspec.structs.asdict(d) for d in changes.decisions]
             connection.execute(statements.insert_decision, rows)
+        self._strike_letters(connection, changes)
         if changes.dead_letters:
             rows = [msgspec.structs.asdict(letter) for letter in changes.dead_letters]
             connection.execute(statements.insert_dead_letter, rows)
@@ -289,6 +292,18 @@ class Store:
             connection.execute(statements.insert_reply, answers)
             oldest = changes.replies[-1].offset - REPLIES_KEPT
             connection.execute(statements.delete_replies, {"oldest": oldest})
+
+    def _strike_letters(self, connection: Connection, changes: Changes) -> None:
+        """Delete the letters that are taken up again or dropped."""
+        statement = self._statements.delete_dead_letter
+        for key in changes.redriven_letters:
+            if connection.execute(statement, _letter_row(key)).rowcount != 1:
+                raise UnstorableError(
+                    f"The dead letter {key.offset}, {key.consumer} is there no more: another "
+                    "request has redriven or dropped it."
+                )
+        if changes.dropped_letters:
+            connection.execute(statement, [_letter_row(key) for key in changes.dropped_letters])
 
     # --- reading -------------------------------------------------------------------------------
 
@@ -344,12 +359,23 @@ class Store:
         )
         return self._list(Decision, query, None, 0)
 
-    def dead_letters(self) -> list[DeadLetter]:
-        """The events that could not be taken in, in the order of the log."""
-        with reachable(self.uri), self._reading() as connection:
-            table = tables.dead_letter
-            rows = connection.execute(select(table).order_by(table.c.offset, table.c.consumer))
-            return [_from_row(DeadLetter, row) for row in rows]
+    def dead_letters(self, limit: int | None = None, offset: int = 0) -> list[DeadLetter]:
+        """The events that could not be taken in, in the order of the log, without what would be
+        needed to take them up again."""
+        columns = [null().label(c.name) if c.name == "evaluation" else c for c in _LETTER.c]
+        query = select(*columns).order_by(_LETTER.c.offset, _LETTER.c.consumer)
+        return self._list(DeadLetter, query, limit, offset)
+
+    def dead_letters_of(self, event_offset: int, consumer: str | None = None) -> list[DeadLetter]:
+        """All letters of an event, or that of one consumer; `NotFoundError` when there is none."""
+        query = select(_LETTER).where(_LETTER.c.offset == event_offset)
+        if consumer is not None:
+            query = query.where(_LETTER.c.consumer == consumer)
+        letters = self._list(DeadLetter, query.order_by(_LETTER.c.consumer), None, 0)
+        if not letters:
+            whose = f"{event_offset}, {consumer}" if consumer else str(event_offset)
+            raise NotFoundError("dead letter", whose)
+        return letters
 
     def _reading(self) -> Any:
         return self.engine.connect().execution_options(read_only=True)
@@ -381,6 +407,8 @@ def _storable() -> Iterator[None]:
         # What the drivers say of a number or a text before it gets to the database.
         raise UnstorableError(f"The database refuses this: {error}.") from error
 
+
+_LETTER = tables.dead_letter
 
 _READ_TABLES: dict[type, Table] = {
     **_TABLES,
@@ -416,6 +444,9 @@ class _Statements:
         }
         self.insert_outbox = insert(tables.outbox)
         self.delete_outbox = delete(tables.outbox).where(tables.outbox.c.id == bindparam("key_id"))
+        self.delete_dead_letter = delete(_LETTER).where(
+            *(column == bindparam(f"key_{column.name}") for column in _LETTER.primary_key)
+        )
         self.insert_dead_letter = insert(tables.dead_letter)
         self.insert_decision = insert(tables.decision)
         self.insert_reply = insert(tables.reply)
@@ -468,6 +499,10 @@ def _key_row(cls: type, key: Any) -> dict[str, Any]:
             return {"key_name": key}
         case _:
             return {"key_id": key}
+
+
+def _letter_row(key: LetterKey) -> dict[str, Any]:
+    return {f"key_{name}": value for name, value in msgspec.structs.asdict(key).items()}
 
 
 def _load_state(connection: Connection) -> State:

@@ -265,4 +265,6 @@ dead_letter = _table(
     Column("consumer", Exact(300), primary_key=True),
     Column("error", _Long, nullable=False),
     Column("create_time", Moment, nullable=False),
+    Column("tries", Integer, nullable=False, server_default="1"),
+    Column("evaluation", Json(Evaluation)),
 )

@@ -50,6 +50,7 @@ from aiflow_scheduler_event.state import (
     Decision,
     Evaluate,
     Evaluation,
+    LetterKey,
     LiveExecution,
     LiveTask,
     OutboxEntry,
@@ -122,6 +123,7 @@ class Play:
         self.outbox: list[OutboxEntry] = []
         self.decisions: list[Decision] = []
         self.dead_letters: list[DeadLetter] = []
+        self.redriven: list[LetterKey] = []
         self.replies: dict[str, Reply] = {}
         self.executions: dict[int, WorkflowExecution] = {}
         self.history: list[TaskExecution] = []
@@ -270,6 +272,7 @@ class Play:
         self.history += [t for t in changes.told if isinstance(t, TaskExecution)]
         self.decisions += changes.decisions
         self.dead_letters += changes.dead_letters
+        self.redriven += changes.redriven_letters
         self.outbox += changes.outbox
         self.replies.update({reply.request_id: reply for reply in changes.replies})
         for entry in changes.outbox:

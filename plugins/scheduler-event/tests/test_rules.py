@@ -14,6 +14,7 @@ from aiflow_core.model.condition import (
     SingleEventCondition,
     WorkflowTaskStatusCondition,
 )
+from aiflow_core.model.event import Event, EventType
 from aiflow_core.model.execution import AttemptKey, Namespace
 from aiflow_core.model.rule import TaskRule
 from aiflow_core.model.serialization import decode, encode
@@ -33,10 +34,20 @@ from aiflow_scheduler_event.commands import (
     EnableWorkflow,
     PauseSchedule,
     PauseTrigger,
+    RedriveDeadLetters,
+    Redriven,
     StopExecutions,
 )
 from aiflow_scheduler_event.engine import Engine
-from aiflow_scheduler_event.state import Changes, Reply, ScopeKind, State, TimerKey, TimerKind
+from aiflow_scheduler_event.state import (
+    Changes,
+    LetterKey,
+    Reply,
+    ScopeKind,
+    State,
+    TimerKey,
+    TimerKind,
+)
 from aiflow_scheduler_event.step import Answer
 
 from .play import (
@@ -1238,6 +1249,162 @@ class TestCustomConditions:
         play.send("n")
 
         assert len(play.waiting) == 2
+
+
+class TestRedriving:
+    """What became a dead letter is taken up again."""
+
+    def failed(self, *rules: TaskRule) -> Play:
+        """A task whose first rule, a condition of a user, has failed for an event."""
+        play = actor(*(rules or (custom(START, "number"),)))
+        play.send("number", "1")
+        play.answer(False, error="ValueError: no")
+        return play
+
+    def redrive(self, play: Play) -> None:
+        letter = play.dead_letters[-1]
+        play.do(RedriveDeadLetters((Redriven(letter.key, letter.evaluation),)))
+
+    def test_the_condition_is_asked_again_for_the_event(self) -> None:
+        play = self.failed()
+        (letter,) = play.dead_letters
+
+        self.redrive(play)
+        (evaluation,) = play.waiting
+        play.answer(True)
+
+        assert letter.evaluation is not None
+        assert evaluation.event == letter.evaluation.event
+        assert play.status("actor") is QUEUED
+        assert play.dead_letters == [letter]
+        assert play.redriven == [letter.key]
+        (why,) = play.why("actor", "ASK AGAIN")
+        assert "evaluation 1" in why
+
+    def test_another_failure_makes_another_letter_that_can_be_redriven(self) -> None:
+        play = self.failed()
+        self.redrive(play)
+        play.answer(False, error="ValueError: still not")
+
+        first, second = play.dead_letters
+        assert second.offset == first.offset
+        assert second.consumer == "evaluation 2: task actor, rule 1"
+        self.redrive(play)
+        play.answer(True)
+
+        assert play.status("actor") is QUEUED
+
+    def test_the_rules_behind_it_had_their_turn_and_have_it_not_again(self) -> None:
+        play = self.failed(custom(STOP, "number"), on(RESTART, "number"))
+        assert play.count("actor") == 1
+
+        self.redrive(play)
+        play.answer(False)
+
+        assert play.count("actor") == 1
+
+    def test_it_waits_for_the_conditions_of_its_execution(self) -> None:
+        play = self.failed()
+        play.send("number", "2")
+
+        self.redrive(play)
+        play.answer(False)
+
+        assert [e.event.value for e in play.waiting] == ["1"]
+
+    def test_the_execution_stays_open_for_it(self) -> None:
+        play = begun(task("a"), task("b", custom(START, "number")))
+        play.send("number")
+        play.answer(False, error="ValueError: no")
+        self.redrive(play)
+
+        play.succeed("a")
+        assert play.goes_on()
+        play.answer(False)
+
+        assert play.end() == (WorkflowStatus.SUCCESS, "")
+
+    def test_a_letter_of_an_execution_that_has_ended_is_refused(self) -> None:
+        play = self.failed()
+        play.stop()
+
+        with pytest.raises(Refused, match=r"execution 1 is not running any more"):
+            self.redrive(play)
+
+        assert play.waiting == []
+        assert play.redriven == []
+
+    def test_of_several_letters_all_are_redriven_or_none(self) -> None:
+        play = Play(ANCHOR, task("t", custom(START, "n")))
+        play.start()
+        play.start()
+        play.send("n")
+        for _ in range(2):
+            play.answer(False, error="ValueError: no")
+        play.stop(1)
+        letters = tuple(Redriven(letter.key, letter.evaluation) for letter in play.dead_letters)
+
+        with pytest.raises(Refused, match="execution 1 is not running"):
+            play.do(RedriveDeadLetters(letters))
+
+        assert play.waiting == []
+        assert play.redriven == []
+
+    def test_a_trigger_is_asked_again_unless_it_is_paused_or_gone(self) -> None:
+        play = Play(ANCHOR)
+        trigger = play.add_trigger(CustomCondition(("n",), code="code"))
+        play.send("n")
+        play.answer(False, error="ValueError: no")
+
+        play.do(PauseTrigger(trigger, True))
+        with pytest.raises(Refused, match="the trigger is paused"):
+            self.redrive(play)
+        play.do(PauseTrigger(trigger, False))
+        self.redrive(play)
+        play.answer(True)
+        assert list(play.state.runs) == [1]
+
+        play.do(DeleteTriggers((trigger,)))
+        with pytest.raises(Refused, match="the trigger is gone"):
+            self.redrive(play)
+
+    def test_the_letter_of_a_status_names_the_event_that_led_to_it(self) -> None:
+        play = begun(task("a"), task("b", custom(START, "task_status.flow.a")))
+        play.answer(False, error="ValueError: no")
+        play.run("a")
+        play.answer(False, error="ValueError: no")
+
+        letter = play.dead_letters[-1]
+        assert play.log[letter.offset - 1].type is EventType.TASK_STATUS
+        assert letter.evaluation is not None
+        assert letter.evaluation.event.value == RUNNING
+
+    def test_an_event_that_the_scheduler_could_not_take_in_is_taken_in_as_of_now(self) -> None:
+        play = actor(custom(START, "go"))
+        lost = Event("go", "x", namespace="default", offset=2, create_time=play.now)
+        play.pass_time(60)
+
+        play.do(RedriveDeadLetters((Redriven(LetterKey(2, "scheduler"), event=lost),)))
+
+        assert play.redriven == [LetterKey(2, "scheduler")]
+        (evaluation,) = play.waiting
+        assert evaluation.event.value == "x"
+        assert evaluation.event.create_time == lost.create_time + 60_000
+        assert play.log[evaluation.event.offset - 1].type is EventType.COMMAND
+
+    def test_one_that_does_harm_again_does_it_to_the_whole_step(self) -> None:
+        play = actor(GO)
+        bad = Event("x", "?", type=EventType.TASK_STATUS, context="?", offset=2)
+
+        with pytest.raises(RuntimeError, match="event 2 again"):
+            play.do(RedriveDeadLetters((Redriven(LetterKey(2, "scheduler"), event=bad),)))
+
+    def test_a_request_is_not_redriven_by_somebody_else(self) -> None:
+        play = actor(GO)
+        command = Event("command", "{}", type=EventType.COMMAND, offset=2)
+
+        with pytest.raises(Refused, match="it is a request"):
+            play.do(RedriveDeadLetters((Redriven(LetterKey(2, "scheduler"), event=command),)))
 
 
 class TestUploading:

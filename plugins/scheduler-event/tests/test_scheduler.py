@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from aiflow_core.deployment import Deployment
-from aiflow_core.errors import ConfigError, UnavailableError
+from aiflow_core.errors import ConfigError, ConflictError, UnavailableError, UsageError
 from aiflow_core.model.condition import CustomCondition, SingleEventCondition
 from aiflow_core.model.event import EVERYTHING, Event, EventFilter, EventType
 from aiflow_core.model.execution import AttemptKey, AttemptReport, AttemptRequest
@@ -17,11 +17,13 @@ from aiflow_core.model.status import TaskStatus, WorkflowStatus
 from aiflow_core.model.workflow import TaskConfig, TaskDefinition, WorkflowDefinition
 from aiflow_core.specs.blob_manager import BlobManager
 from aiflow_core.specs.executor import Claim, Report
+from aiflow_core.specs.scheduler import request
 from aiflow_core.testing.blob_manager import MemoryBlobManager
 from aiflow_core.testing.clock import ManualClock
 from aiflow_core.testing.event_store import MemoryEventStore, MemorySubscription
 from aiflow_core.testing.executor import MemoryExecutor
 from aiflow_core.testing.scheduler import SchedulerContract, await_end, wait_until
+from aiflow_scheduler_event.engine import Engine
 from aiflow_scheduler_event.scheduler import EventScheduler
 from aiflow_scheduler_event.step import SENDER
 
@@ -156,6 +158,10 @@ class TestEventScheduler(SchedulerContract):
     def scheduler(self, site: Site) -> EventScheduler:
         return site.start()
 
+    @pytest.fixture
+    def bury(self, site: Site, scheduler: EventScheduler) -> Callable[[], int]:
+        return lambda: bury_poison(site, scheduler)
+
 
 GO = TaskRule(TaskAction.START, SingleEventCondition("go"))
 FIRST = AttemptKey(1, "first", 1)
@@ -167,6 +173,17 @@ def upload(scheduler: EventScheduler, *tasks: TaskDefinition) -> int:
     usual = (TaskDefinition(name="first"), TaskDefinition(name="later", rules=(GO,)))
     scheduler.submit_workflow(WorkflowDefinition(name="flow", tasks=tasks or usual))
     return scheduler.start_workflow_execution("flow").id
+
+
+def bury_poison(site: Site, scheduler: EventScheduler) -> int:
+    """Send an event to a task whose condition fails; its offset, when it is a dead letter."""
+    if not scheduler.list_workflows():
+        rule = TaskRule(TaskAction.START, CustomCondition(("poison",), place="x/0"))
+        upload(scheduler, TaskDefinition(name="x", rules=(rule,)))
+    offset = site.send("poison").offset
+    letters = scheduler.list_dead_letters
+    wait_until(lambda: offset in [letter.offset for letter in letters()], "the letter is there")
+    return offset
 
 
 def await_status(scheduler: EventScheduler, *wanted: tuple[str, TaskStatus]) -> None:
@@ -415,6 +432,104 @@ class TestHarm:
         site.send("go")
 
         await_status(scheduler, ("first", TaskStatus.RUNNING), ("x", TaskStatus.RUNNING))
+
+
+class TestRedriving:
+    def test_what_failed_when_it_came_is_taken_in_later(
+        self, site: Site, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        scheduler = site.start()
+        upload(scheduler)
+        hear = Engine._hear
+
+        def stumble(engine: Engine, event: Event) -> None:
+            hear(engine, event) if event.key != "go" else 1 / 0
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Engine, "_hear", stumble)
+            poison = site.send("go")
+            pass_time_until(site, lambda: bool(scheduler.list_dead_letters()))
+        (letter,) = scheduler.get_dead_letter(poison.offset)
+        assert letter.consumer == "scheduler"
+        assert letter.event == poison
+
+        scheduler.redrive_dead_letter(poison.offset)
+
+        await_status(scheduler, ("first", TaskStatus.RUNNING), ("later", TaskStatus.RUNNING))
+        assert scheduler.list_dead_letters() == []
+
+    def test_what_fails_again_stays_with_the_new_reason_beside_it(self, site: Site) -> None:
+        scheduler = site.start()
+        poison = site.send("x", "?", type=EventType.TASK_STATUS, context="no report")
+        pass_time_until(site, lambda: bool(scheduler.list_dead_letters()))
+
+        with pytest.raises(UsageError, match=f"event {poison.offset} again"):
+            scheduler.redrive_dead_letter(poison.offset)
+
+        first, second = scheduler.list_dead_letters()
+        assert first.offset == poison.offset
+        assert "again" in second.error
+        with pytest.raises(ConflictError, match="it is a request"):
+            scheduler.redrive_dead_letter(second.offset)
+        assert scheduler.redrive_dead_letters() == 0
+
+    def test_a_condition_that_failed_is_asked_once_more_by_each_redrive(self, site: Site) -> None:
+        scheduler = site.start()
+        offset = bury_poison(site, scheduler)
+        (before,) = scheduler.get_dead_letter(offset)
+        with request("once"):
+            scheduler.redrive_dead_letter(offset)
+        with request("once"):
+            scheduler.redrive_dead_letter(offset)
+
+        wait_until(lambda: bool(scheduler.list_dead_letters()), "it has failed again")
+        (after,) = scheduler.get_dead_letter(offset)
+
+        assert (before.consumer, after.consumer) == (
+            "evaluation 1: task x, rule 1",
+            "evaluation 2: task x, rule 1",
+        )
+        assert after.event == before.event
+
+    def test_of_an_execution_that_has_ended_nothing_is_redriven(self, site: Site) -> None:
+        scheduler = site.start()
+        offset = bury_poison(site, scheduler)
+        scheduler.stop_workflow_execution(1)
+
+        with pytest.raises(ConflictError, match="execution 1 is not running any more"):
+            scheduler.redrive_dead_letter(offset)
+
+        assert scheduler.redrive_dead_letters() == 0
+        assert scheduler.drop_dead_letters() == 1
+
+    def test_letters_are_there_after_a_restart(self, site: Site) -> None:
+        offset = bury_poison(site, site.start())
+
+        scheduler = site.restart()
+
+        assert scheduler.get_dead_letter(offset)[0].tries == 3
+
+    def test_what_has_been_forgotten_cannot_be_redriven(self, site: Site) -> None:
+        scheduler = site.start()
+        poison = site.send("x", "?", type=EventType.TASK_STATUS, context="no report")
+        pass_time_until(site, lambda: bool(scheduler.list_dead_letters()))
+        site.events.truncate(poison.offset + 1)
+
+        assert scheduler.get_dead_letter(poison.offset)[0].event is None
+        with pytest.raises(ConflictError, match="nothing to be taken up again"):
+            scheduler.redrive_dead_letter(poison.offset)
+
+    def test_many_letters_are_dropped_at_once(
+        self, site: Site, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("aiflow_scheduler_event.scheduler._DROPPED_AT_ONCE", 2)
+        scheduler = site.start()
+        for _ in range(5):
+            bury_poison(site, scheduler)
+
+        assert scheduler.drop_dead_letters() == 5
+
+        assert scheduler.list_dead_letters() == []
 
 
 OF_WORKFLOWS = EventFilter(types=(EventType.WORKFLOW_STATUS,))

@@ -225,6 +225,26 @@ def a_letter() -> DeadLetter:
 
 
 class TestDeadLetters:
+    def test_a_letter_that_another_has_redriven_is_not_redriven_again(self, store: Store) -> None:
+        letter = a_letter()
+        store.commit(0, State(offset=1), Changes(dead_letters=[letter]), [])
+        store.commit(1, State(offset=2), Changes(redriven_letters=[letter.key]), [])
+
+        with pytest.raises(UnstorableError, match="is there no more"):
+            store.commit(2, State(offset=3), Changes(redriven_letters=[letter.key]), [])
+
+        assert store.load()[0].offset == 2
+
+    def test_a_letter_that_was_dropped_already_may_be_dropped_again(self, store: Store) -> None:
+        letter = a_letter()
+        store.commit(0, State(offset=1), Changes(dead_letters=[letter]), [])
+
+        for offset in (1, 2):
+            changes = Changes(dropped_letters=[letter.key])
+            store.commit(offset, State(offset=offset + 1), changes, [])
+
+        assert store.dead_letters() == []
+
     def test_an_event_that_does_harm_is_passed_over_and_kept(self, store: Store) -> None:
         store.commit(0, State(offset=1), Changes(dead_letters=[a_letter()]), [])
 

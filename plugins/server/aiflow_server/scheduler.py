@@ -13,6 +13,7 @@ import grpc
 from aiflow_core.clock import Clock
 from aiflow_core.errors import AIFlowError, ConfigError, UnavailableError, WaitTimeoutError
 from aiflow_core.specs.scheduler import (
+    DeadLetterOperations,
     NamespaceOperations,
     ScheduleOperations,
     Scheduler,
@@ -62,7 +63,12 @@ def _forward(method: Method) -> Callable[..., Any]:
 
 @forwarding
 class RemoteScheduler(
-    Scheduler, NamespaceOperations, ScheduleOperations, TriggerOperations, SnapshotOperations
+    Scheduler,
+    NamespaceOperations,
+    ScheduleOperations,
+    TriggerOperations,
+    SnapshotOperations,
+    DeadLetterOperations,
 ):
     """Passes each call on to the server at `server_address`, or to the one of several that answers.
 

@@ -20,8 +20,10 @@ from aiflow_core.errors import (
     WaitTimeoutError,
 )
 from aiflow_core.model.condition import MeetAllCondition, SingleEventCondition
+from aiflow_core.model.event import Event
 from aiflow_core.model.execution import (
     BundleRef,
+    DeadLetter,
     Namespace,
     TaskExecution,
     WorkflowExecution,
@@ -47,6 +49,7 @@ SCHEDULE = WorkflowSchedule(id=2, workflow_id=1, expression="cron@* * * * *", cr
 TRIGGER = WorkflowTrigger(id=3, workflow_id=1, rule=RULE, create_time=NOW)
 SNAPSHOT = WorkflowSnapshot(id=4, workflow_id=1, create_time=NOW, definition=DEFINITION)
 SPACE = Namespace(name="ours", properties={"team": "vision", "size": 3})
+LETTER = DeadLetter(9, "somebody", "ValueError: no", NOW, 3, Event("poison", "x", offset=9))
 BUNDLE = BundleRef(uri="local:abc", sha256="abc", entry="wf.py")
 
 # Method -> arguments and what it answers.
@@ -91,6 +94,12 @@ CALLS: dict[str, tuple[tuple[Any, ...], Any]] = {
     "list_workflow_snapshots": (("wf", "ns", None, 0), [SNAPSHOT]),
     "delete_workflow_snapshot": ((4,), None),
     "delete_workflow_snapshots": (("wf", "ns"), None),
+    "list_dead_letters": ((10, 5), [LETTER]),
+    "get_dead_letter": ((9,), [LETTER]),
+    "redrive_dead_letter": ((9, "somebody"), None),
+    "redrive_dead_letters": ((), 3),
+    "drop_dead_letter": ((9, None), None),
+    "drop_dead_letters": ((), 3),
 }
 
 
@@ -150,7 +159,7 @@ def remote(address: str) -> Iterator[RemoteScheduler]:
 
 def test_every_method_of_every_contract_is_tested_here() -> None:
     assert set(CALLS) == set(METHODS)
-    assert len(METHODS) == 40
+    assert len(METHODS) == 46
 
 
 @pytest.mark.parametrize("name", CALLS)
