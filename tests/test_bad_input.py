@@ -330,6 +330,8 @@ def test_a_server_that_does_not_run_cannot_be_stopped(program: str, desk: Desk) 
         *(f"workflow-schedule {verb} 987654" for verb in ("show", "pause", "resume", "delete")),
         *(f"workflow-trigger {verb} absent" for verb in ("list", "delete-all")),
         *(f"workflow-trigger {verb} 987654" for verb in ("show", "pause", "resume", "delete")),
+        *(f"event dead {verb} 987654" for verb in ("show", "redrive", "drop")),
+        "event dead drop 987654 --consumer somebody",
         "namespace delete absent",
         "config get-value absent",
     ],
@@ -347,6 +349,13 @@ def test_what_does_not_exist_is_named(command: str, served_desk: Desk) -> None:
 def test_an_id_is_a_number(served_desk: Desk) -> None:
     said = served_desk.error("aiflow workflow-execution show first", USAGE)
     assert said == "Invalid value for 'WORKFLOW_EXECUTION_ID': 'first' is not a valid integer."
+
+
+@pytest.mark.parametrize("verb", ["redrive", "drop"])
+@pytest.mark.parametrize("words", ["", "1 --all", "--all --consumer somebody"])
+def test_which_dead_letters_are_meant_is_said_in_one_way(verb: str, words: str, desk: Desk) -> None:
+    said = desk.error(f"aiflow event dead {verb} {words}", USAGE)
+    assert said == "Give either the OFFSET of an event, or --all."
 
 
 def test_a_disabled_workflow_does_not_start(served_desk: Desk, two_servers: TwoServers) -> None:

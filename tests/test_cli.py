@@ -1,6 +1,7 @@
 """The `aiflow` command, before a deployment whose servers run in this process."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -447,6 +448,78 @@ def test_a_namespace_from_its_creation_to_its_deletion(shell: Shell) -> None:
     shell.fails(4, "namespace", "delete", "lab")
     shell("workflow", "delete", "inside", "--namespace", "lab")
     assert shell.says("namespace", "delete", "lab", "--yes") == "Namespace: lab, deleted."
+
+
+FAULTY_FILE = """
+from pathlib import Path
+from aiflow_core import Condition, TaskAction, Workflow
+from aiflow_operator_bash.operator import BashOperator
+
+class Ready(Condition):
+    def is_met(self, event, context):
+        return Path({marker!r}).read_text() == "ready"
+
+with Workflow(name="faulty") as workflow:
+    task = BashOperator(name="task", bash_command="true")
+    task.action_on_condition(TaskAction.START, Ready(["poison"]))
+"""
+
+
+def test_a_dead_letter_from_the_failure_to_its_end(
+    shell: Shell, pause: Callable[[], None], tmp_path: Path
+) -> None:
+    marker, file = tmp_path / "marker", tmp_path / "faulty.py"
+    file.write_text(FAULTY_FILE.format(marker=str(marker)))
+    shell("workflow", "upload", file)
+    execution = shell.start("faulty")
+    server = os.environ["AIFLOW__SERVER__NOTIFICATION_SERVER_URI"]
+    shell("event", "send", "poison", "x", "--server-uri", server)
+
+    def letters() -> list[dict[str, Any]]:
+        return shell.rows("event", "dead", "list")
+
+    while not letters():
+        pause()
+    (letter,) = letters()
+    offset = letter["offset"]
+    assert list(letter) == ["offset", "consumer", "error", "tries", "create_time"]
+    assert (letter["consumer"], letter["tries"]) == ("evaluation 1: task task, rule 1", 3)
+    assert letter["error"].startswith("FileNotFoundError")
+    (shown,) = shell.rows("event", "dead", "show", offset)
+    assert (shown["event"]["key"], shown["event"]["offset"]) == ("poison", offset)
+
+    assert shell.says("event", "dead", "redrive", offset) == f"Dead letter: {offset} redriven."
+    while not letters():
+        pause()
+    marker.write_text("ready")
+    assert shell.says("event", "dead", "redrive", "--all") == "Dead letters redriven: 1"
+    while not shell.rows("task-execution", "list", execution):
+        pause()
+    assert letters() == []
+
+    marker.unlink()
+    for _ in range(2):
+        shell("event", "send", "poison", "x", "--server-uri", server)
+    while len(letters()) < 2:
+        pause()
+    first, second = (letter["offset"] for letter in letters())
+    shell("workflow-execution", "stop", execution)
+    assert "is not running any more" in shell.fails(4, "event", "dead", "redrive", first)
+    assert shell.says("event", "dead", "redrive", "--all") == "Dead letters redriven: 0"
+    assert shell.says("event", "dead", "drop", first, "-y") == f"Dead letter: {first} dropped."
+    assert [letter["offset"] for letter in letters()] == [second]
+    assert shell.says("event", "dead", "drop", "--all", "-y") == "Dead letters dropped: 1"
+    assert shell.fails(3, "event", "dead", "show", second) == (
+        f"Error: No such dead letter: {second}."
+    )
+    shell("workflow-execution", "stop-all", "faulty", "-y")
+
+
+def test_a_group_of_core_and_plugin_has_the_commands_of_both(shell: Shell) -> None:
+    shown = shell("event", "--help").stdout
+
+    for command in ("send", "listen", "dead"):
+        assert re.search(rf"^  {command} ", shown, re.MULTILINE), command
 
 
 class TestOutput:

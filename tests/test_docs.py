@@ -22,14 +22,20 @@ PAGES = [
 
 def commands() -> list[tuple[str, str]]:
     """Group and name of each command; a command without a group has its own name as group."""
-    found = []
     context = click.Context(aiflow)
+    found = []
     for name in aiflow.list_commands(context):
         command = aiflow.get_command(context, name)
-        if isinstance(command, click.Group):
-            found += [(name, inner) for inner in command.list_commands(context)]
-        else:
-            found.append((name, name))
+        found += inside(name, command) if isinstance(command, click.Group) else [(name, name)]
+    return found
+
+
+def inside(path: str, group: click.Group) -> list[tuple[str, str]]:
+    """The same of the commands in a group, and in the groups in it."""
+    found = []
+    for name, command in group.commands.items():
+        nested = inside(f"{path} {name}", command) if isinstance(command, click.Group) else []
+        found += nested or [(path, name)]
     return found
 
 

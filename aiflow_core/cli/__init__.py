@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _COMMANDS = {
     "config": ("aiflow_core.cli.config:config", "Manages configuration."),
     "db": ("aiflow_core.cli.db:db", "Database operations."),
+    "event": ("aiflow_core.cli.event:event", "Manages events."),
     "namespace": ("aiflow_core.cli.namespace:namespace", "Namespace related operations."),
     "plugins": ("aiflow_core.cli.plugins:plugins", "Shows the installed plugins."),
     "run": ("aiflow_core.cli.run:run", "Runs a workflow file here and now, without servers."),
@@ -50,12 +51,12 @@ class AIFlow(Program):
         return sorted({*_COMMANDS, *_plugin_commands()})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name in _COMMANDS:
-            module, _, name = _COMMANDS[cmd_name][0].partition(":")
-            command: click.Command = getattr(import_module(module), name)
-            return command
         entry = _plugin_commands().get(cmd_name)
-        return None if entry is None else _load(entry)
+        if cmd_name not in _COMMANDS:
+            return None if entry is None else _load(entry)
+        module, _, name = _COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(import_module(module), name)
+        return command if entry is None else _joined(command, _load(entry))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         helps = {name: _summary(entry) for name, entry in _plugin_commands().items()}
@@ -90,6 +91,19 @@ def _load(entry: "EntryPoint") -> click.Command:
             next_step="`aiflow plugins list` shows where it comes from.",
         ) from error
     return command
+
+
+def _joined(ours: click.Command, theirs: click.Command) -> click.Command:
+    """The core's command; of two groups one with the commands of both."""
+    if not isinstance(ours, click.Group) or not isinstance(theirs, click.Group):
+        return ours
+    return click.Group(
+        ours.name,
+        commands={**theirs.commands, **ours.commands},
+        help=ours.help,
+        callback=theirs.callback,
+        params=theirs.params,
+    )
 
 
 def _summary(entry: "EntryPoint") -> str:

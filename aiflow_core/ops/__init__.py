@@ -5,6 +5,14 @@ Each function asks the AIFlow server that `aiflow_client.yaml` names, and raises
 list, empty when there is nothing.
 """
 
+from aiflow_core.ops.event_ops import (
+    drop_dead_letter,
+    drop_dead_letters,
+    get_dead_letter,
+    list_dead_letters,
+    redrive_dead_letter,
+    redrive_dead_letters,
+)
 from aiflow_core.ops.namespace_ops import (
     add_namespace,
     delete_namespace,
@@ -73,7 +81,10 @@ __all__ = [
     "delete_workflow_trigger",
     "delete_workflow_triggers",
     "disable_workflow",
+    "drop_dead_letter",
+    "drop_dead_letters",
     "enable_workflow",
+    "get_dead_letter",
     "get_namespace",
     "get_task_execution",
     "get_workflow",
@@ -81,6 +92,7 @@ __all__ = [
     "get_workflow_schedule",
     "get_workflow_snapshot",
     "get_workflow_trigger",
+    "list_dead_letters",
     "list_namespace",
     "list_task_executions",
     "list_workflow_executions",
@@ -90,6 +102,8 @@ __all__ = [
     "list_workflows",
     "pause_workflow_schedule",
     "pause_workflow_trigger",
+    "redrive_dead_letter",
+    "redrive_dead_letters",
     "resume_workflow_schedule",
     "resume_workflow_trigger",
     "start_task_execution",
