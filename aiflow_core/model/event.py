@@ -47,7 +47,7 @@ class Event(Value, forbid_unknown_fields=False, frozen=True):
         try:
             found = json.loads(self.context).get("workflow_execution_id")
             return None if found is None else int(found)
-        except (ValueError, TypeError, AttributeError):
+        except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
             # The context is the sender's own text; only this one form of it means something here.
             return None
 

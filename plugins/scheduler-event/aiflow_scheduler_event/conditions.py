@@ -94,9 +94,9 @@ class ConditionHosts:
     from the same states, and in a new process unless it only raised. After the last try the answer
     says why there is no outcome.
 
-    Questions wait in lanes, one for each bundle, and the lanes take turns. Conditions that hung
-    when they were last asked wait in a lane of their own, which is never given more than half of
-    the hosts.
+    Questions wait in lanes, one for each bundle. The lanes take turns, and none is given all of the
+    hosts. Conditions that hung when they were last asked wait in a lane of their own, which is
+    never given more than half of them.
     """
 
     def __init__(
@@ -158,9 +158,12 @@ class ConditionHosts:
 
     def _next_lane(self) -> str | None:
         """Of the lanes that may be served the one that is served least; in turns."""
-        most_slow = max(1, self._limits.hosts // 2)
-        lanes = [n for n in self._lanes if n != _SLOW or self._running[n] < most_slow]
+        lanes = [name for name in self._lanes if self._running[name] < self._most(name)]
         return min(lanes, key=lambda name: self._running[name], default=None)
+
+    def _most(self, lane: str) -> int:
+        hosts = self._limits.hosts
+        return max(1, hosts // 2 if lane == _SLOW else hosts - 1)
 
     def _host_for(self, asked: _Asked) -> "_Host":
         """An idle host of the same bundle, else a new one, else the one that has idled longest."""
