@@ -94,9 +94,9 @@ class ConditionHosts:
     from the same states, and in a new process unless it only raised. After the last try the answer
     says why there is no outcome.
 
-    Questions wait in lanes, one for each bundle. The lanes take turns, and none is given all of the
-    hosts. Conditions that hung when they were last asked wait in a lane of their own, which is
-    never given more than half of them.
+    Questions wait in lanes, one for each bundle, and the lanes take turns; no bundle is given all
+    of the hosts. Conditions that hung when they were last asked wait in a lane of their own, which
+    is never given more than half of them.
     """
 
     def __init__(
@@ -153,17 +153,20 @@ class ConditionHosts:
             asked = waiting.popleft()
             if waiting:
                 self._lanes[lane] = waiting  # behind the others
-            self._running[lane] += 1
+            self._running.update({lane, asked.home})
             self._host_for(asked).questions.put(asked)
 
     def _next_lane(self) -> str | None:
         """Of the lanes that may be served the one that is served least; in turns."""
-        lanes = [name for name in self._lanes if self._running[name] < self._most(name)]
+        lanes = [name for name, waiting in self._lanes.items() if self._may_run(name, waiting[0])]
         return min(lanes, key=lambda name: self._running[name], default=None)
 
-    def _most(self, lane: str) -> int:
+    def _may_run(self, lane: str, asked: _Asked) -> bool:
+        """Whether neither the slow ones nor those of this bundle have all that they are given."""
         hosts = self._limits.hosts
-        return max(1, hosts // 2 if lane == _SLOW else hosts - 1)
+        return self._running[asked.home] < max(1, hosts - 1) and (
+            lane != _SLOW or self._running[_SLOW] < max(1, hosts // 2)
+        )
 
     def _host_for(self, asked: _Asked) -> "_Host":
         """An idle host of the same bundle, else a new one, else the one that has idled longest."""
@@ -185,7 +188,8 @@ class ConditionHosts:
         if is_final and not self._closed:
             self._answer(asked, finding)
         with self._lock:
-            self._running[asked.lane] -= 1
+            self._running.subtract({asked.lane, asked.home})
+            self._running = +self._running  # without the bundles of which none is running
             self._slow.pop(asked.condition, None)
             if hung:
                 self._slow[asked.condition] = None

@@ -18,7 +18,8 @@ LONGEST_ANSWER = 16 * 1024 * 1024
 # Seconds in which the interpreter starts; no code of a user runs before that.
 _TIME_TO_START = 60.0
 
-_NICENESS = 5
+# Steps of priority; the system takes what is beyond its last one for that.
+_NICER = 5
 
 # A process that exits closes its pipe before it has an exit code.
 _TIME_TO_EXIT = 1.0
@@ -54,7 +55,8 @@ class HostProcess:
             start_new_session=True,
         )
         # Whatever a condition does with the processor, servers and tasks go first.
-        os.setpriority(os.PRIO_PROCESS, self._process.pid, _NICENESS)
+        niceness = os.getpriority(os.PRIO_PROCESS, 0) + _NICER
+        os.setpriority(os.PRIO_PROCESS, self._process.pid, niceness)
         crash_point("conditions.spawn.after")
         assert self._process.stdin is not None
         assert self._process.stdout is not None

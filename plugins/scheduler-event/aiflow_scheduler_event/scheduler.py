@@ -36,7 +36,7 @@ from aiflow_core.model.status import WORKFLOW_FINISHED
 from aiflow_core.model.timing import check_expression
 from aiflow_core.model.workflow import DEFAULT_NAMESPACE, WorkflowDefinition, check_definition
 from aiflow_core.specs.blob_manager import BlobManager
-from aiflow_core.specs.event_store import EventStore
+from aiflow_core.specs.event_store import MAX_EVENT_BYTES, EventStore
 from aiflow_core.specs.executor import Executor
 from aiflow_core.specs.scheduler import (
     DeadLetterOperations,
@@ -497,7 +497,7 @@ class EventScheduler(
         with self._redriving:
             self._once(
                 lambda: self._store.dead_letters_of(event_offset, consumer),
-                lambda letters: RedriveDeadLetters(tuple(map(self._redriven, letters))),
+                self._redrive_command,
             )
 
     def redrive_dead_letters(self) -> int:
@@ -540,6 +540,17 @@ class EventScheduler(
                 self._carry_out(command(find()))
         elif done.error is not None:
             raise AIFlowError.from_wire(done.error)
+
+    def _redrive_command(self, letters: list[KeptLetter]) -> Command:
+        command = RedriveDeadLetters(tuple(map(self._redriven, letters)))
+        size = len(encode(command))
+        if size > MAX_EVENT_BYTES:
+            raise UsageError(
+                f"To redrive event {letters[0].offset} takes a request of {size} bytes, at most "
+                f"{MAX_EVENT_BYTES} are allowed.",
+                next_step="Redrive the letters of its consumers one by one, or send it again.",
+            )
+        return command
 
     def _redriven(self, letter: KeptLetter) -> Redriven:
         """The letter with what is needed to take up its event again."""

@@ -19,6 +19,7 @@ import pytest
 
 from aiflow_core.bundle import load_workflows, pack
 from aiflow_core.errors import ConfigError
+from aiflow_core.model.condition import as_data
 from aiflow_core.model.event import Event, EventType
 from aiflow_core.model.execution import BundleRef, Namespace
 from aiflow_core.model.serialization import decode, encode
@@ -402,8 +403,8 @@ def test_an_interpreter_that_is_not_there_is_the_reason(tmp_path: Path) -> None:
         assert "no condition host" in stage.ask("equals").error
 
 
-def test_a_condition_that_travels_as_code_is_evaluated(flow: Stage) -> None:
-    from aiflow_core.model.condition import as_data
+def even_trigger() -> AddTrigger:
+    """A trigger on even numbers, whose condition travels as code."""
 
     class Even:
         expect_event_keys = ("number",)
@@ -411,7 +412,11 @@ def test_a_condition_that_travels_as_code_is_evaluated(flow: Stage) -> None:
         def is_met(self, event: Event, context: Any) -> bool:
             return int(event.value or "") % 2 == 0
 
-    flow.do(AddTrigger("flow", "default", as_data(Even())))
+    return AddTrigger("flow", "default", as_data(Even()))
+
+
+def test_a_condition_that_travels_as_code_is_evaluated(flow: Stage) -> None:
+    flow.do(even_trigger())
 
     assert flow.ask("number", "2").met
     assert not flow.ask("number", "3").met
@@ -581,6 +586,22 @@ class TestOthers:
             # Behind those that were asked before it was known that they hang, and behind no other.
             assert answer.met
             assert time.monotonic() - began < 30 * hung
+
+    def test_those_of_one_bundle_are_never_given_all_hosts(self, tmp_path: Path) -> None:
+        with staged(tmp_path, Limits(seconds=600, tries=1, hosts=2)) as flow:
+            flow.upload()
+            flow.do(even_trigger())
+            for execution in (1, flow.start_another(), flow.start_another()):
+                flow.tell("hangs", only=execution)
+
+            flow.tell("number", only=0, value="2")
+
+            answer = decode(flow.answers.get(timeout=60).value or "", Answer)
+            assert answer.met
+            assert flow.state.evaluations[answer.evaluation_id].trigger_id == 1
+
+    def test_servers_and_tasks_go_first(self, flow: Stage) -> None:
+        assert psutil.Process(flow.process()).nice() == min(19, psutil.Process().nice() + 5)
 
     def test_the_end_waits_for_none(self, flow: Stage) -> None:
         began = time.monotonic()

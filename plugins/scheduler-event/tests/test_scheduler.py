@@ -519,6 +519,17 @@ class TestRedriving:
         with pytest.raises(ConflictError, match="nothing to be taken up again"):
             scheduler.redrive_dead_letter(poison.offset)
 
+    def test_an_event_that_no_request_can_carry_is_not_redriven(self, site: Site) -> None:
+        scheduler = site.start()
+        bury_poison(site, scheduler)
+        offset = site.send("poison", '"' * 600_000).offset
+        wait_until(lambda: len(scheduler.list_dead_letters()) == 2, "the letter is there")
+
+        with pytest.raises(UsageError, match=r"takes a request of \d+ bytes.*send it again"):
+            scheduler.redrive_dead_letter(offset)
+
+        assert scheduler.redrive_dead_letters() == 1
+
     def test_many_letters_are_dropped_at_once(
         self, site: Site, monkeypatch: pytest.MonkeyPatch
     ) -> None:
