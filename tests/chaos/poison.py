@@ -31,7 +31,6 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import grpc
@@ -50,6 +49,10 @@ SECONDS_PER_TRY = 1.0
 TRIES = 2
 MEBIBYTES = 192
 EXECUTIONS = 8
+PORTIONS = 5
+PATIENCE = 300.0
+"""Seconds after which what was sent and is not dealt with is a violation."""
+
 SEED = 20260726
 
 REFUSED, LETTER, TAKEN = "refused", "dead letter", "taken"
@@ -529,13 +532,11 @@ class Probe:
         until(lambda: ops.list_task_executions(execution)[-1].end_date is not None)
         return (int(text) - began) / 1e6
 
-    def while_(self, goes_on: Callable[[], bool]) -> dict[str, list[float]]:
-        """Looks at both in turns."""
-        found: dict[str, list[float]] = {"plain": [], "asking": []}
+    def look_while(self, goes_on: Callable[[], bool], figures: dict[str, list[float]]) -> None:
+        """Look at all of them in turns, and add what was seen to the figures."""
         while goes_on():
-            for name, figures in found.items():
-                figures.append(self.look(name))
-        return found
+            for name, seen in figures.items():
+                seen.append(self.look(name))
 
 
 @dataclass
@@ -580,37 +581,57 @@ def p99(figures: list[float]) -> float:
 
 
 def run(root: Path, count: int, rate: float) -> Outcome:
-    """Send so many kinds, `rate` a second, and look at the others before, meanwhile and after."""
+    """Send so many kinds, `rate` a second, in portions; look at the others meanwhile, and between
+    the portions, so that whatever else the machine does falls on both."""
     kinds = chosen_kinds(count)
+    sent: dict[str, int | str | None] = {}
+    quiet: dict[str, list[float]] = {"plain": [], "asking": []}
+    poisoned: dict[str, list[float]] = {"plain": [], "asking": []}
+    seconds = 0.0
     with deployment(root) as servers, closing(Probe(servers)) as probe, channels(servers) as target:
-        pids = [servers.pid("notification"), servers.pid("aiflow")]
-        for _ in range(5):
-            probe.look("plain"), probe.look("asking")
-        half = max(10, count // 20)
-        turns = iter(range(half))
-        quiet = probe.while_(lambda: next(turns, None) is not None)
-
-        sent: dict[str, int | str | None] = {}
-        sender = threading.Thread(target=_send_all, args=(kinds, target, rate, sent), daemon=True)
-        began = time.monotonic()
-        sender.start()
-        poisoned = probe.while_(lambda: sender.is_alive() or not is_settled(servers, sent, began))
-        seconds = time.monotonic() - began
-
-        turns = iter(range(half))
-        for name, figures in probe.while_(lambda: next(turns, None) is not None).items():
-            quiet[name] += figures
+        pids = [servers.pid(program) for program in ("notification", "aiflow")]
+        probe.look_while(_times(5), {"plain": [], "asking": []})
+        portion = -(-len(kinds) // PORTIONS)
+        for first in range(0, len(kinds), portion):
+            probe.look_while(_times(max(8, count // 10)), quiet)
+            seconds += _poison(
+                kinds[first : first + portion], rate, sent, servers, target, probe, poisoned
+            )
         letters = {letter.offset for letter in ops.list_dead_letters()}
-        trouble = [
-            *(f"{kind.name}: was not sent" for kind in kinds if kind.name not in sent),
-            *(
-                ["a server is another process"]
-                if pids != [servers.pid("notification"), servers.pid("aiflow")]
-                else []
-            ),
-            *(["the scheduler has not taken in everything"] if open_work(servers) else []),
-        ]
+        trouble = [f"{kind.name}: was not sent" for kind in kinds if kind.name not in sent]
+        if pids != [servers.pid(program) for program in ("notification", "aiflow")]:
+            trouble.append("a server is another process")
+        if not is_settled(servers, sent):
+            trouble.append("the scheduler has not dealt with everything")
         return _judged(kinds, sent, letters, quiet, poisoned, seconds, trouble)
+
+
+def _times(count: int) -> Callable[[], bool]:
+    turns = iter(range(count))
+    return lambda: next(turns, None) is not None
+
+
+def _poison(
+    kinds: list[Kind],
+    rate: float,
+    sent: dict[str, int | str | None],
+    servers: TwoServers,
+    target: Target,
+    probe: Probe,
+    poisoned: dict[str, list[float]],
+) -> float:
+    """Send these and look at the others until all is dealt with; how many seconds that took."""
+    sender = threading.Thread(target=_send_all, args=(kinds, target, rate, sent), daemon=True)
+    began = time.monotonic()
+    sender.start()
+    deadline = began + len(kinds) / rate + PATIENCE
+
+    def goes_on() -> bool:
+        unfinished = sender.is_alive() or not is_settled(servers, sent)
+        return unfinished and time.monotonic() < deadline
+
+    probe.look_while(goes_on, poisoned)
+    return time.monotonic() - began
 
 
 def _send_all(
@@ -667,23 +688,14 @@ def channels(servers: TwoServers) -> Iterator[Target]:
         yield Target(notification, aiflow, executions)
 
 
-def open_work(servers: TwoServers) -> int:
-    """How many conditions are being evaluated or wait for that."""
-    with closing(
-        sqlite3.connect(f"file:{servers.home / 'aiflow.db'}?mode=ro", uri=True)
-    ) as database:
-        (count,) = database.execute("SELECT COUNT(*) FROM evaluation").fetchone()
-        return int(count)
-
-
-def is_settled(servers: TwoServers, sent: dict[str, Any], began: float) -> bool:
-    """Whether all that was sent has been dealt with; or never will be."""
-    newest = max((o for o in sent.values() if isinstance(o, int)), default=0)
-    with closing(
-        sqlite3.connect(f"file:{servers.home / 'aiflow.db'}?mode=ro", uri=True)
-    ) as database:
+def is_settled(servers: TwoServers, sent: dict[str, int | str | None]) -> bool:
+    """Whether the scheduler has taken in all that was sent, and no condition is being evaluated."""
+    newest = max((answer for answer in sent.values() if isinstance(answer, int)), default=0)
+    file = f"file:{servers.home / 'aiflow.db'}?mode=ro"
+    with closing(sqlite3.connect(file, uri=True)) as database:
         (position,) = database.execute("SELECT last_seq FROM consumer").fetchone()
-    return (position >= newest and not open_work(servers)) or time.monotonic() - began > 1800
+        (under_way,) = database.execute("SELECT COUNT(*) FROM evaluation").fetchone()
+    return bool(position >= newest and not under_way)
 
 
 def main() -> None:
