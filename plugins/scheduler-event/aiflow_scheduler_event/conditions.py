@@ -11,8 +11,10 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from aiflow_core.bundle import fetch
 from aiflow_core.crash import crash_point
@@ -44,31 +46,26 @@ class Limits(Value, frozen=True):
     """What conditions may cost.
 
     Attributes:
-        seconds: that one may take for one event.
-        mebibytes: of memory in each process that evaluates them.
+        time_limit: seconds that one may take for one event.
+        memory_limit: MiB of each process that evaluates them.
         tries: of one condition for one event, before the event goes to the dead letters.
         hosts: processes at once.
     """
 
-    seconds: float = 10.0
-    mebibytes: int = 512
-    tries: int = 3
-    hosts: int = 4
+    time_limit: Annotated[float, Meta(gt=0)] = 10.0
+    memory_limit: Annotated[int, Meta(ge=64)] = 512
+    tries: Annotated[int, Meta(ge=1)] = 3
+    hosts: Annotated[int, Meta(ge=1)] = 4
 
-    def __post_init__(self) -> None:
-        for name, least in (("mebibytes", 64), ("tries", 1), ("hosts", 1)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"{_SETTINGS[name]} must be at least {least}.")
-        if self.seconds <= 0:
-            raise ConfigError(f"{_SETTINGS['seconds']} must be more than 0.")
-
-
-_SETTINGS = {
-    "seconds": "condition_time_limit",
-    "mebibytes": "condition_memory_limit",
-    "tries": "condition_tries",
-    "hosts": "condition_hosts",
-}
+    @classmethod
+    def checked(cls, **limits: Any) -> "Limits":
+        """These limits; `ConfigError` when there can be no such ones."""
+        try:
+            return msgspec.convert(limits, cls)
+        except msgspec.ValidationError as error:
+            problem, _, place = str(error).partition(" - at `$.")
+            setting = f"condition_{place.rstrip('`')}"
+            raise ConfigError(f"{setting}: {problem[:1].lower()}{problem[1:]}.") from error
 
 
 @dataclass
@@ -307,8 +304,8 @@ class _Host:
             self._drop()  # it is another's, or died while idle; that is not this condition's fault
         self.home = home
         try:
-            process = self._process or self._start(python, limits.mebibytes)
-            finding = process.ask(question, limits.seconds)
+            process = self._process or self._start(python, limits.memory_limit)
+            finding = process.ask(question, limits.time_limit)
         except SpentError:
             self._drop()
             raise

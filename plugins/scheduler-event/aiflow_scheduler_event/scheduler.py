@@ -139,8 +139,11 @@ class EventScheduler(
         ha: bool = False,
         ha_ttl: float = 10.0,
     ) -> None:
-        self._limits = Limits(
-            condition_time_limit, condition_memory_limit, condition_tries, condition_hosts
+        self._limits = Limits.checked(
+            time_limit=condition_time_limit,
+            memory_limit=condition_memory_limit,
+            tries=condition_tries,
+            hosts=condition_hosts,
         )
         self._store = Store(uri, pool_size=pool_size, max_overflow=max_overflow)
         self._command_timeout = command_timeout

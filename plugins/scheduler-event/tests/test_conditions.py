@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import queue
+import re
 import signal
 import sys
 import time
@@ -17,6 +18,7 @@ import msgspec
 import psutil
 import pytest
 
+from aiflow_core import crash
 from aiflow_core.bundle import load_workflows, pack
 from aiflow_core.errors import ConfigError
 from aiflow_core.model.condition import as_data
@@ -156,7 +158,7 @@ with Workflow("flow") as workflow:
 """
 
 
-GENEROUS = Limits(seconds=20, tries=1)
+GENEROUS = Limits(time_limit=20, tries=1)
 
 
 class Stage:
@@ -317,7 +319,7 @@ def test_a_condition_that_ends_its_process_fails_and_the_next_finds_a_new_one(
 
 
 def test_a_condition_that_takes_too_long_is_ended(tmp_path: Path) -> None:
-    with staged(tmp_path, Limits(seconds=2, tries=1)) as stage:
+    with staged(tmp_path, Limits(time_limit=2, tries=1)) as stage:
         stage.upload()
         before = stage.process()
 
@@ -442,7 +444,7 @@ class TestTries:
 
     @pytest.fixture
     def flow(self, tmp_path: Path) -> Iterator[Stage]:
-        with staged(tmp_path, Limits(seconds=20, tries=3)) as stage:
+        with staged(tmp_path, Limits(time_limit=20, tries=3)) as stage:
             stage.upload()
             yield stage
 
@@ -467,11 +469,19 @@ class TestTries:
         assert len(set(tries.read_text().split())) == 3
 
     @pytest.mark.parametrize(
-        "wrong", [{"tries": 0}, {"hosts": 0}, {"mebibytes": 1}, {"seconds": 0}]
+        ("limit", "problem"),
+        [
+            ({"tries": 0}, "condition_tries: expected `int` >= 1."),
+            ({"hosts": "four"}, "condition_hosts: expected `int`, got `str`."),
+            ({"memory_limit": 1}, "condition_memory_limit: expected `int` >= 64."),
+            ({"time_limit": 0}, "condition_time_limit: expected `float` > 0.0."),
+        ],
     )
-    def test_limits_that_no_condition_could_keep_are_refused(self, wrong: dict[str, int]) -> None:
-        with pytest.raises(ConfigError, match="must be"):
-            Limits(**wrong)
+    def test_limits_that_no_condition_could_keep_are_refused(
+        self, limit: dict[str, Any], problem: str
+    ) -> None:
+        with pytest.raises(ConfigError, match=re.escape(problem)):
+            Limits.checked(**limit)
 
 
 class TestHarm:
@@ -479,7 +489,7 @@ class TestHarm:
 
     @pytest.fixture
     def flow(self, tmp_path: Path) -> Iterator[Stage]:
-        with staged(tmp_path, Limits(seconds=3, tries=1, mebibytes=256)) as stage:
+        with staged(tmp_path, Limits(time_limit=3, tries=1, memory_limit=256)) as stage:
             stage.upload()
             yield stage
 
@@ -553,7 +563,7 @@ class TestOthers:
 
     @pytest.fixture
     def flow(self, tmp_path: Path) -> Iterator[Stage]:
-        with staged(tmp_path, Limits(seconds=600, tries=1, hosts=4)) as stage:
+        with staged(tmp_path, Limits(time_limit=600, tries=1, hosts=4)) as stage:
             stage.upload()
             yield stage
 
@@ -562,22 +572,38 @@ class TestOthers:
         healthy = flow.start_another()
         flow.tell("hangs", only=1)
 
+        began = time.perf_counter()
         flow.tell("equals", only=healthy, value="yes")
         answer = decode(flow.answers.get(timeout=60).value or "", Answer)
+        first = time.perf_counter() - began
 
+        # The first needs a process of its own; those after it find that warm.
+        print(f"a condition, while another hangs: {first * 1000:.0f} ms with a new process")
         assert answer.met
         assert flow.state.evaluations[answer.evaluation_id].scope.id == healthy
         assert psutil.pid_exists(warm)  # where the other one hangs on
 
+    def test_the_moments_at_which_a_process_may_die_are_named(self, flow: Stage) -> None:
+        heard: list[str] = []
+
+        with crash.passing(heard.append):
+            flow.ask("equals")
+
+        assert heard == [
+            "conditions.spawn.before",
+            "conditions.spawn.after",
+            "conditions.answer.before",
+        ]
+
     def test_the_slow_ones_are_never_given_more_than_half_of_the_hosts(
         self, tmp_path: Path
     ) -> None:
-        with staged(tmp_path, Limits(seconds=1, tries=1000, hosts=2)) as flow:
+        with staged(tmp_path, Limits(time_limit=1, tries=1000, hosts=2)) as flow:
             flow.upload()
             healthy = flow.start_another()
             for execution in (1, flow.start_another(), flow.start_another()):
                 flow.tell("hangs", only=execution)
-            hung = Limits(seconds=1).seconds
+            hung = 1.0
 
             flow.tell("equals", only=healthy, value="yes")
             began = time.monotonic()
@@ -588,7 +614,7 @@ class TestOthers:
             assert time.monotonic() - began < 30 * hung
 
     def test_those_of_one_bundle_are_never_given_all_hosts(self, tmp_path: Path) -> None:
-        with staged(tmp_path, Limits(seconds=600, tries=1, hosts=2)) as flow:
+        with staged(tmp_path, Limits(time_limit=600, tries=1, hosts=2)) as flow:
             flow.upload()
             flow.do(even_trigger())
             for execution in (1, flow.start_another(), flow.start_another()):
