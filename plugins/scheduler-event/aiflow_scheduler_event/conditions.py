@@ -212,8 +212,12 @@ class ConditionHosts:
             return host.ask(question, asked.home, self._python, self._limits), False
         except SpentError as error:
             return Finding(error=str(error)), error.hung
-        except (AIFlowError, OSError) as error:
+        except AIFlowError as error:
             return Finding(error=str(error)), False
+        except Exception as error:
+            # Not the condition's doing; but its execution would wait for ever if the thread ended.
+            log.exception("A condition could not be asked")
+            return Finding(error=f"{type(error).__name__}: {error}"), False
 
     def _answer(self, asked: _Asked, finding: Finding) -> None:
         answer = Answer(

@@ -390,6 +390,17 @@ def test_a_bundle_that_is_gone_is_the_reason(stage: Stage) -> None:
     assert "No such blob" in stage.ask("equals").error
 
 
+def test_trouble_that_nobody_thought_of_is_the_reason(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.upload()
+    with monkeypatch.context() as patch:
+        patch.setattr("aiflow_scheduler_event.conditions.fetch", lambda *args: 1 / 0)
+        assert stage.ask("equals").error == "ZeroDivisionError: division by zero"
+
+    assert stage.ask("equals", "yes").met
+
+
 def test_a_workflow_that_came_without_its_code_says_so(stage: Stage) -> None:
     stage.home.joinpath("flow.py").write_text(FLOW)
     (loaded,) = load_workflows(stage.home / "flow.py")
