@@ -12,7 +12,7 @@ from aiflow_core.errors import ConfigError, UnavailableError, UsageError
 from aiflow_core.model.event import Event, EventType
 from aiflow_scheduler_event.engine import Engine
 from aiflow_scheduler_event.state import Changes, DeadLetter, OutboxEntry, Reply, State
-from aiflow_scheduler_event.store import LostRaceError, Store, storable
+from aiflow_scheduler_event.store import CONSUMER, LostRaceError, Store, storable
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ class Decider:
         why = storable(f"{type(error).__name__}: {error}")
         changes = Changes()
         changes.dead_letters.append(
-            DeadLetter(event.offset, "scheduler", why, to_datetime(event.create_time))
+            DeadLetter(event.offset, CONSUMER, why, to_datetime(event.create_time), tries)
         )
         if event.type is EventType.COMMAND:
             refusal = UsageError(f"The scheduler cannot do this: {why}.")

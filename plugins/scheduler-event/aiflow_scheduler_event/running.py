@@ -92,9 +92,7 @@ class Running:
     # --- the executor's side -------------------------------------------------------------------
 
     def claim(self, key: AttemptKey) -> bool:
-        """Whether the executor may start the attempt."""
-        if not self._claiming:
-            return True
+        """Whether the executor may start the attempt, which others may have started."""
         granted = self._claims.claim(key, self.membership.worker)
         if granted:
             self._claimed.add(key)

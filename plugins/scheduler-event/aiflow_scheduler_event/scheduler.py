@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import ExitStack
@@ -18,7 +19,7 @@ from aiflow_core.errors import (
     WaitTimeoutError,
 )
 from aiflow_core.model.condition import AnyCondition
-from aiflow_core.model.event import Event, EventType
+from aiflow_core.model.event import Event, EventType, derived_event_id
 from aiflow_core.model.execution import (
     BundleRef,
     DeadLetter,
@@ -37,7 +38,7 @@ from aiflow_core.model.timing import check_expression
 from aiflow_core.model.workflow import DEFAULT_NAMESPACE, WorkflowDefinition, check_definition
 from aiflow_core.specs.blob_manager import BlobManager
 from aiflow_core.specs.event_store import MAX_EVENT_BYTES, EventStore
-from aiflow_core.specs.executor import Executor
+from aiflow_core.specs.executor import Executor, alone
 from aiflow_core.specs.scheduler import (
     DeadLetterOperations,
     NamespaceOperations,
@@ -200,7 +201,10 @@ class EventScheduler(
         running.hosts = hosts
         stack.callback(hosts.close)
         running.start_thread(stack, "scheduler-reporter", running.reporter)
-        executor.start(stack, deployment, blobs, running.report, running.claim)
+        executor.start(
+            *(stack, deployment, blobs, running.report),
+            running.claim if self._ha else alone,
+        )
         running.membership.join()
         running.start_thread(stack, "scheduler-membership", running.membership)
         running.start_thread(stack, "scheduler-timers", running.timers)
