@@ -1,0 +1,104 @@
+"""The log in SQLite, PostgreSQL and MariaDB against a model of a log."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import bindparam, literal, select, update
+
+from aiflow_core.clock import Clock
+from aiflow_core.database import open_engine
+from aiflow_core.testing.event_store_model import LogMachine
+from aiflow_core.testing.models import Runner
+from aiflow_event_store_sql import queries
+from aiflow_event_store_sql.event_store import SqlEventStore
+from aiflow_event_store_sql.subscription import Tail
+from aiflow_event_store_sql.tables import event, log_head
+
+pytestmark = pytest.mark.model
+
+MakeMachine = Callable[[], LogMachine]
+
+
+@contextmanager
+def machines(url: str) -> Iterator[MakeMachine]:
+    """Makes machines for an empty log in that database, one after the other."""
+
+    def open_store(clock: Clock) -> SqlEventStore:
+        return SqlEventStore(url, clock=clock, poll_interval=0.005)
+
+    def make() -> LogMachine:
+        # Emptied, not made anew, which takes a hundred times as long.
+        with engine.begin() as connection:
+            connection.execute(event.delete())
+            connection.execute(log_head.update().values(seq=0, last_ms=0))
+        return LogMachine(open_store, stores=2, durable=True)
+
+    engine = open_engine(url)
+    with closing(open_store(Clock())) as store:
+        store.initialize()
+    yield make
+    engine.dispose()
+
+
+def test_the_log_is_what_the_model_says(database_url: str, run_model: Runner) -> None:
+    few = 10 if "sqlite" not in database_url else 60
+    with machines(database_url) as make:
+        run_model(make, runs=few)
+
+
+def leave_a_gap(patch: pytest.MonkeyPatch) -> None:
+    further = {"seq": bindparam("seq") + 1, "last_ms": bindparam("last_ms")}
+    patch.setattr(queries, "MOVE_HEAD", update(log_head).values(further))
+
+
+def let_time_go_back(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(queries, "LOCK_HEAD", select(log_head.c.seq, literal(0)))
+
+
+def answer_a_repeat_with_itself(patch: pytest.MonkeyPatch) -> None:
+    inner = SqlEventStore._insert
+
+    def insert(self: SqlEventStore, lists: Any, *, look_up: bool) -> Any:
+        stored = inner(self, lists, look_up=look_up)
+        return [list(given) for given in lists] if look_up else stored
+
+    patch.setattr(SqlEventStore, "_insert", insert)
+
+
+def take_a_known_id_again(patch: pytest.MonkeyPatch) -> None:
+    inner = SqlEventStore._stored
+    patch.setattr(SqlEventStore, "_stored", lambda *args: dict(list(inner(*args).items())[1:]))
+
+
+def remember_what_was_cut(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Tail, "forget", lambda self: None)
+
+
+def look_at_nobody_else(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Tail, "discover", lambda self, head: None)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        leave_a_gap,
+        let_time_go_back,
+        answer_a_repeat_with_itself,
+        take_a_known_id_again,
+        remember_what_was_cut,
+        look_at_nobody_else,
+    ],
+)
+def test_a_fault_is_found(
+    fault: Callable[[pytest.MonkeyPatch], None],
+    tmp_path: Path,
+    run_model: Runner,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fault(monkeypatch)
+
+    with machines(f"sqlite:///{tmp_path / 'log.db'}") as make:
+        assert run_model.finds(make, runs=60)
