@@ -28,6 +28,7 @@ from aiflow_core.model.status import (
 from aiflow_scheduler_event.administration import Administration
 from aiflow_scheduler_event.commands import Command, RedriveDeadLetters, Redriven
 from aiflow_scheduler_event.state import (
+    Alarm,
     Changes,
     DeadLetter,
     Evaluation,
@@ -35,7 +36,6 @@ from aiflow_scheduler_event.state import (
     Run,
     Scope,
     ScopeKind,
-    Timer,
     TimerKind,
 )
 from aiflow_scheduler_event.step import SENDER, Answer, Surroundings, replace
@@ -246,9 +246,10 @@ class Engine(Administration):
     # --- timers --------------------------------------------------------------------------------
 
     def _timer(self, event: Event) -> None:
-        fired = decode(event.value or "", Timer)
-        timer = self.state.timers.get(fired.key)
-        if timer != fired:
+        alarm = decode(event.value or "", Alarm)
+        self._reach(max(alarm.timer.fire_at, alarm.now_ms))
+        timer = self.state.timers.get(alarm.timer.key)
+        if timer != alarm.timer:
             return  # it was set anew or dropped meanwhile
         self._drop_timer(timer.key)
         if timer.key.kind is TimerKind.SCHEDULE:

@@ -80,6 +80,13 @@ class Timer(Value, frozen=True):
     fire_at: int
 
 
+class Alarm(Value, frozen=True):
+    """What a TIMER event says: the timer is due, by the clock of the scheduler at `now_ms`."""
+
+    timer: Timer
+    now_ms: int
+
+
 class ScopeKind(StrEnum):
     """Whose rule is being evaluated."""
 
@@ -297,7 +304,11 @@ class Run:
 
 
 class Counters(msgspec.Struct):
-    """The last id given to a thing of each kind."""
+    """The last id given to a thing of each kind, and the latest time.
+
+    `time_ms` never goes back, and a timer that has fired is never later: what is counted from it
+    comes after the timer, also when the log's clock is behind the scheduler's, or was set back.
+    """
 
     workflow: int = 0
     snapshot: int = 0
@@ -306,6 +317,7 @@ class Counters(msgspec.Struct):
     schedule: int = 0
     trigger: int = 0
     evaluation: int = 0
+    time_ms: int = 0
 
 
 @dataclass

@@ -74,10 +74,15 @@ class Step:
 
     def _begin(self, event: Event, changes: Changes) -> None:
         self._event, self._changes, self._sent = event, changes, 0
+        self._reach(event.create_time)
 
     @property
     def _now(self) -> int:
-        return self._event.create_time
+        return self.state.counters.time_ms
+
+    def _reach(self, time_ms: int) -> None:
+        """It is at least that late."""
+        self.state.counters.time_ms = max(self._now, time_ms)
 
     def _send(self, message: Message) -> None:
         self._sent += 1
@@ -90,7 +95,8 @@ class Step:
         )
 
     def _set_timer(self, key: TimerKey, fire_at: int) -> None:
-        timer = Timer(key, fire_at)
+        # After now, and so after every timer that has fired: two never share an id.
+        timer = Timer(key, max(fire_at, self._now + 1))
         self.state.timers[key] = timer
         self._changes.put(timer)
 

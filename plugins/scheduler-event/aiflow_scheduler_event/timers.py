@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from aiflow_core.clock import Clock
 from aiflow_core.model.event import Event, EventType, derived_event_id
 from aiflow_core.model.serialization import encode
-from aiflow_scheduler_event.state import Timer, TimerKey
+from aiflow_scheduler_event.state import Alarm, Timer, TimerKey
 
 # The clock may be set while we wait; look at it again at least so often.
 _LONGEST_WAIT = 30.0
@@ -65,7 +65,7 @@ class Timers:
         other."""
         due, wait = self._take_due()
         for timer in due:
-            self._fire(timer_event(timer))
+            self._fire(timer_event(timer, self._clock.now_ms()))
         return wait
 
     def _take_due(self) -> tuple[list[Timer], float | None]:
@@ -86,11 +86,11 @@ class Timers:
         return due, None
 
 
-def timer_event(timer: Timer) -> Event:
-    """The event that says that the timer is due."""
+def timer_event(timer: Timer, now_ms: int) -> Event:
+    """The event that says that the timer is due. Its id does not depend on when that is said."""
     return Event(
         key=f"timer.{timer.key.kind}",
-        value=encode(timer).decode(),
+        value=encode(Alarm(timer, now_ms)).decode(),
         type=EventType.TIMER,
         id=derived_event_id("timer", *_parts(timer)),
     )

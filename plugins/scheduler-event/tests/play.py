@@ -241,7 +241,7 @@ class Play:
         self.pass_time(0)
 
     def fire(self, timer: Any) -> None:
-        event = timer_event(timer)
+        event = timer_event(timer, self.now)
         self.append(event.key, event.value, type=event.type)
 
     # --- the log ---

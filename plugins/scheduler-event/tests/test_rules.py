@@ -540,7 +540,7 @@ class TestStatusRules:
         play = begun(ANCHOR, task("a", retries=1), *watchers)
         play.run("a")
         play.fail("a")
-        play.pass_time(0)
+        play.pass_time(0.001)
         play.fail("a")
         play.act(START, "a")
         play.act(STOP, "a")
@@ -570,7 +570,7 @@ class TestRetries:
             play.fail("t", f"reason {attempt}")
             assert play.status("t") is RETRYING
             assert play.task("t").reason == f"reason {attempt}"
-            play.pass_time(0)
+            play.pass_time(0.001)
             assert play.status("t") is QUEUED
             assert play.attempt("t") == AttemptKey(1, "t", 1, attempt + 1)
         play.succeed("t")
@@ -581,7 +581,7 @@ class TestRetries:
     def test_when_no_retry_is_left_the_task_has_failed(self) -> None:
         play = begun(task("t", retries=1))
         play.fail("t", "first")
-        play.pass_time(0)
+        play.pass_time(0.001)
 
         play.fail("t", "second")
 
@@ -591,7 +591,7 @@ class TestRetries:
     def test_a_new_task_execution_has_all_its_retries(self) -> None:
         play = begun(ANCHOR, task("t", retries=1))
         play.fail("t")
-        play.pass_time(0)
+        play.pass_time(0.001)
         play.fail("t")
 
         play.act(START, "t")
@@ -614,7 +614,7 @@ class TestRetries:
             ANCHOR, task("t", retries=1), task("b", after("t")), task("c", when(START, t=FAILED))
         )
         play.fail("t")
-        play.pass_time(0)
+        play.pass_time(0.001)
 
         play.succeed("t")
 
@@ -661,10 +661,10 @@ class TestTimeout:
     def test_each_attempt_has_its_own_time_and_retries_apply(self) -> None:
         play = begun(task("t", timeout=60, retries=1))
         for _ in range(2):
+            play.pass_time(0.001)
             play.run("t")
             play.pass_time(60)
             play.be_gone("t")
-            play.pass_time(0)
 
         assert play.statuses("t").count("RETRYING") == 1
         assert play.end()[0] is WorkflowStatus.FAILED
@@ -1002,7 +1002,7 @@ class TestReports:
         play.fail("t")
         play.report(first, SUCCESS)
         assert play.status("t") is RETRYING
-        play.pass_time(0)
+        play.pass_time(0.001)
 
         play.report(first, SUCCESS)
 
