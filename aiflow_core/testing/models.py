@@ -6,8 +6,11 @@ How many runs that are is a matter of patience: `--models-effort=100` makes a hu
 What was really done stands at the end of the test run, as a number of steps.
 """
 
+import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -95,6 +98,18 @@ def run_model(request: pytest.FixtureRequest) -> Runner:
     """Lets machines run as long as `--models-effort` wants it."""
     config = request.config
     return Runner(request.node.name, config.getoption("--models-effort"), config.stash[_counted])
+
+
+@pytest.fixture
+def quick_database_url(database_url: str) -> Iterator[str]:
+    """As `database_url`, with the SQLite file in memory where the machine has a place for that: a
+    machine commits all the time, and what a disk does about it is no matter of the model."""
+    if not database_url.startswith("sqlite"):
+        yield database_url
+        return
+    memory = Path("/dev/shm")
+    with TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as directory:
+        yield f"sqlite:///{directory}/test.db"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

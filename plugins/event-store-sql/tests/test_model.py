@@ -43,10 +43,10 @@ def machines(url: str) -> Iterator[MakeMachine]:
     engine.dispose()
 
 
-def test_the_log_is_what_the_model_says(database_url: str, run_model: Runner) -> None:
-    few = 10 if "sqlite" not in database_url else 60
-    with machines(database_url) as make:
-        run_model(make, runs=few)
+def test_the_log_is_what_the_model_says(quick_database_url: str, run_model: Runner) -> None:
+    runs = 10 if "sqlite" not in quick_database_url else 60
+    with machines(quick_database_url) as make:
+        run_model(make, runs=runs)
 
 
 def leave_a_gap(patch: pytest.MonkeyPatch) -> None:
