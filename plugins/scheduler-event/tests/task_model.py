@@ -184,6 +184,15 @@ class TaskModel:
         }
         return latest | {(e.id, *row) for e in self.executions.values() for row in e.earlier}
 
+    def attempts(self) -> list[AttemptKey]:
+        """Those that have not ended."""
+        return [
+            self._key(e, name)
+            for e in self._all_running()
+            for name, task in e.tasks.items()
+            if task.status in ("QUEUED", "RUNNING", "STOPPING")
+        ]
+
     # --- what follows ---
 
     def _first(

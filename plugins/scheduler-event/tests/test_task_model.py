@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -11,17 +12,19 @@ from hypothesis.stateful import precondition, rule
 from sqlalchemy import select
 
 from aiflow_core.model.condition import task_status_key
-from aiflow_core.model.event import Event, EventType
+from aiflow_core.model.event import Event, EventType, new_event_id
 from aiflow_core.model.execution import AttemptKey, TaskExecution
 from aiflow_core.model.rule import TaskAction
 from aiflow_core.model.serialization import decode, encode
 from aiflow_core.model.status import TaskStatus, may_follow
 from aiflow_core.model.workflow import TaskDefinition, WorkflowDefinition
 from aiflow_core.testing.models import Machine, Runner
+from aiflow_scheduler_event import store as store_module
 from aiflow_scheduler_event import tables
 from aiflow_scheduler_event.commands import ActOnTask, StartExecution, StopExecution, SubmitWorkflow
+from aiflow_scheduler_event.engine import Engine
 from aiflow_scheduler_event.state import Alarm, Changes, Stop, Submit
-from aiflow_scheduler_event.step import Report
+from aiflow_scheduler_event.step import Report, Step
 from aiflow_scheduler_event.store import Store
 
 from .play import on, seen, task, when
@@ -47,7 +50,7 @@ WORKFLOWS: dict[str, dict[str, Spec]] = {
         ),
     },
     "ticking": {
-        "p": Spec((("STOP", "halt"), ("RESTART", {"q": "FAILED"})), period=10),
+        "p": Spec((("STOP", "halt"), ("RESTART", {"q": "FAILED"})), period=30),
         "q": Spec((("RESTART", {"p": "RUNNING"}), ("STOP", "go")), retries=1, retry_delay=10),
     },
 }
@@ -120,6 +123,13 @@ class TaskMachine(Machine):
         keys = list(self.world.submitted)
         for status in statuses:
             self._report(keys[-1 - back % len(keys)], status)
+
+    @rule(status=st.sampled_from(REPORTS), seconds=st.sampled_from((0, 0.001, 5.0)))
+    def report_of_all(self, status: TaskStatus, seconds: float) -> None:
+        """Of every attempt that has not ended; then time passes."""
+        for key in self.model.attempts():
+            self._report(key, status)
+        self.pass_time(seconds)
 
     @precondition(lambda self: self.world.submitted)
     @rule(which=ANY_ONE, status=st.sampled_from(REPORTS), ahead=st.sampled_from((0, 0, 1)))
@@ -283,3 +293,97 @@ def test_tasks_do_what_the_model_says(quick_database_url: str, run_model: Runner
     runs = 10 if "sqlite" not in quick_database_url else 60
     with machines(quick_database_url) as make:
         run_model(make, runs=runs)
+
+
+Fault = Callable[[pytest.MonkeyPatch], None]
+
+
+def forget_a_timer(patch: pytest.MonkeyPatch) -> None:
+    """Whoever loads the state misses one."""
+    inner = store_module._load_state
+
+    def load(connection: Any) -> Any:
+        state = inner(connection)
+        if state.timers:
+            state.timers.popitem()
+        return state
+
+    patch.setattr(store_module, "_load_state", load)
+
+
+def lose_what_was_not_delivered(patch: pytest.MonkeyPatch) -> None:
+    inner = Store.load
+    patch.setattr(Store, "load", lambda self: (inner(self)[0], []))
+
+
+def believe_late_reports(patch: pytest.MonkeyPatch) -> None:
+    """Take a report of an earlier attempt for one of the current attempt."""
+    inner = Engine._report
+
+    def report(self: Engine, event: Event) -> None:
+        said = decode(event.context, Report)
+        run = self.state.runs.get(said.workflow_execution_id)
+        if run and said.task_name in run.tasks:
+            key = msgspec.structs.asdict(run.tasks[said.task_name].attempt)
+            event = msgspec.structs.replace(event, context=encode(Report(**key)).decode())
+        inner(self, event)
+
+    patch.setattr(Engine, "_report", report)
+
+
+def send_under_a_new_id(patch: pytest.MonkeyPatch) -> None:
+    inner = Step._send
+
+    def send(self: Step, message: Any) -> None:
+        inner(self, message)
+        entries = self._changes.outbox
+        entries[-1] = msgspec.structs.replace(entries[-1], id=new_event_id())
+
+    patch.setattr(Step, "_send", send)
+
+
+def retry_once_too_often(patch: pytest.MonkeyPatch) -> None:
+    inner = Engine._end_attempt
+
+    def end(self: Engine, run: Any, live: Any, status: TaskStatus, reason: str) -> None:
+        earlier = msgspec.structs.replace(live, try_number=max(live.try_number - 1, 1))
+        inner(self, run, earlier, status, reason)
+
+    patch.setattr(Engine, "_end_attempt", end)
+
+
+def let_the_log_date_the_timers(patch: pytest.MonkeyPatch) -> None:
+    """As it was once: where the log's clock is behind, a tick follows on itself."""
+    patch.setattr(Engine, "_now", property(lambda self: self._event.create_time))
+    patch.setattr(Engine, "_reach", lambda self, time_ms: None)
+
+
+def leave_the_time_out_set(patch: pytest.MonkeyPatch) -> None:
+    inner = Engine._drop_timer
+
+    def drop(self: Engine, key: Any) -> None:
+        if key.kind != "TIMEOUT":
+            inner(self, key)
+
+    patch.setattr(Engine, "_drop_timer", drop)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        forget_a_timer,
+        lose_what_was_not_delivered,
+        believe_late_reports,
+        send_under_a_new_id,
+        retry_once_too_often,
+        let_the_log_date_the_timers,
+        leave_the_time_out_set,
+    ],
+)
+def test_a_fault_is_found(
+    fault: Fault, tmp_path: Path, run_model: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fault(monkeypatch)
+
+    with machines(f"sqlite:///{tmp_path / 'test.db'}") as make:
+        assert run_model.finds(make, runs=100)
