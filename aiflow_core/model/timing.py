@@ -28,7 +28,7 @@ def check_expression(expression: str) -> None:
     if kind == "cron":
         from croniter import croniter
 
-        if len(rest.split()) != 5 or not croniter.is_valid(rest):
+        if len(rest.split()) != 5 or not croniter.is_valid(_cron(rest)):
             raise DefinitionError(
                 f"{rest!r} is not a cron expression of five fields.", next_step=_FORMS
             )
@@ -55,9 +55,14 @@ def next_fire(expression: str, after_ms: int) -> int | None:
     from croniter import CroniterBadDateError, croniter
 
     try:
-        return to_ms(croniter(rest, to_datetime(after_ms)).get_next(type(to_datetime(0))))
+        return to_ms(croniter(_cron(rest), to_datetime(after_ms)).get_next(type(to_datetime(0))))
     except CroniterBadDateError:
         return None
+
+
+def _cron(text: str) -> str:
+    # croniter takes a range of one number for one that goes all the way round.
+    return re.sub(r"(?<![\d-])(\d+)-\1(/\d+)?(?!\d)", r"\1", text)
 
 
 def _interval(text: str) -> timedelta | None:
