@@ -30,16 +30,19 @@ class World:
         clock: of the scheduler.
         log_clock: of the log, which may be on another machine.
         submitted: every attempt that an executor was ever given.
-        fired: every timer that became an event of the log, or would have again.
     """
 
-    def __init__(self, store: Store, taken: Callable[[list[Event], Changes], None]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        taken: Callable[[list[Event], Changes], None],
+        now_ms: int = MONDAY,
+    ) -> None:
         """`taken` is called with events and what they led to whenever that was made durable."""
-        self.clock = ManualClock(MONDAY)
-        self.log_clock = ManualClock(MONDAY)
+        self.clock = ManualClock(now_ms)
+        self.log_clock = ManualClock(now_ms)
         self.log = MemoryEventStore(self.log_clock)
         self.submitted: dict[AttemptKey, None] = {}
-        self.fired: list[Timer] = []
         self._store = store
         self._taken = taken
         self._outbox: dict[int, list[OutboxEntry]] = {}
@@ -52,7 +55,7 @@ class World:
         self.state, waiting = self._store.load()
         self._engine = Engine(self.state)
         self._delivered: list[str] = []
-        self._timers = Timers(self.clock, self._fire)
+        self._timers = Timers(self.clock, self.append)
         self._timers.replace_all(self.state.timers.values())
         for _, live in alive_tasks(self.state):
             self.submitted[live.attempt] = None
@@ -95,9 +98,6 @@ class World:
     def look_at_timers(self) -> float | None:
         """Fire what is due; how many seconds would be waited for the next."""
         return self._timers.fire_due()
-
-    def _fire(self, event: Event) -> None:
-        self.append(event)
 
     def _deliver(self, entries: list[OutboxEntry]) -> None:
         for entry in entries:
