@@ -32,6 +32,14 @@ def tests(session: nox.Session) -> None:
     session.run("pytest", *session.posargs)
 
 
+@nox.session(venv_backend="none", default=False)
+def models(session: nox.Session) -> None:
+    """Does it do what its models say, for more than a million steps? That takes an hour or two;
+    `-- --models-effort=5` is more patient than a test run, and less than this."""
+    effort = session.posargs or ["--models-effort=70"]
+    run(session, "pytest", "-m", "model", "-k", "not fault", *effort)
+
+
 @nox.session(venv_backend="none")
 def lint(session: nox.Session) -> None:
     """Is it written as the rest is?"""

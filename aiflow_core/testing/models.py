@@ -19,6 +19,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, run_state_mach
 STEPS = 50
 """The most steps of one run."""
 
+_PATIENCE = 600  # seconds
+
 _counted = pytest.StashKey["Counter[str]"]()
 
 
@@ -125,6 +127,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_counted] = Counter()
     config.addinivalue_line("markers", "model: lets a state machine run against a model")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give machines the time that their effort takes, and that to make what they find small."""
+    patience = _PATIENCE * max(1.0, config.getoption("--models-effort"))
+    for item in items:
+        if item.get_closest_marker("model"):
+            item.add_marker(pytest.mark.timeout(patience))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

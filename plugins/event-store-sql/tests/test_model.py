@@ -17,7 +17,7 @@ from aiflow_event_store_sql.event_store import SqlEventStore
 from aiflow_event_store_sql.subscription import Tail
 from aiflow_event_store_sql.tables import event, log_head
 
-pytestmark = [pytest.mark.model, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.model
 
 MakeMachine = Callable[[], LogMachine]
 

@@ -20,7 +20,7 @@ from aiflow_scheduler_event.store import LostRaceError, Store
 
 from .test_store import empty
 
-pytestmark = [pytest.mark.model, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.model
 
 TTL = 600_000  # longer than any test: a lease runs out when the test says so
 PAST = 1

@@ -32,7 +32,7 @@ from .task_model import Spec, TaskModel
 from .test_store import empty
 from .world import DEATHS, World
 
-pytestmark = [pytest.mark.model, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.model
 
 WORKFLOWS: dict[str, dict[str, Spec]] = {
     "flow": {

@@ -39,7 +39,7 @@ from .play import START, on, task
 from .test_store import empty
 from .world import DEATHS, World
 
-pytestmark = [pytest.mark.model, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.model
 
 EXPRESSIONS = (
     *("cron@* * * * *", "cron@*/7 * * * *", "cron@0 0 * * *", "cron@30 2 * * *"),
