@@ -108,7 +108,7 @@ class Engine(Administration):
         for number, rule in enumerate(task.rules[first:], first):
             condition = rule.condition
             if isinstance(condition, TaskStatusCondition):
-                concerned = condition.statuses.get(changed) == event.value
+                concerned = bool(changed) and condition.statuses.get(changed) == event.value
             else:
                 keys = condition.expect_event_keys
                 concerned = not changed and any(hears(k, event) for k in keys)

@@ -532,6 +532,15 @@ class TestStatusRules:
         play.succeed("a")
         assert play.status("b") is STOPPING
 
+    def test_an_event_without_a_value_is_no_status(self) -> None:
+        play = begun(ANCHOR, task("a"), task("t", after("a"), on(STOP, "x")))
+        play.succeed("a")
+        play.run("t")
+
+        play.send("x")
+
+        assert play.status("t") is STOPPING
+
     def test_every_status_that_a_task_takes_is_an_occasion(self) -> None:
         watchers = [
             task(f"on_{status.lower()}", when(START, a=status))
