@@ -3,12 +3,13 @@
 import json
 import os
 import re
+import select
 import shlex
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 import psutil
 
 PROGRAMS = Path(sys.executable).parent
+MODULES = {"aiflow": "aiflow_core.cli", "notification": "aiflow_notification_server"}
 
 
 @dataclass(frozen=True)
@@ -100,8 +102,10 @@ class TwoServers:
 
     def pid(self, program: str) -> int:
         """Process id of the server of the command `program`, which runs."""
-        home = {"aiflow": self.home, "notification": self.notification_home}[program]
-        return int((home / f"{program}_server.pid").read_text())
+        return int((self.home_of(program) / f"{program}_server.pid").read_text())
+
+    def home_of(self, program: str) -> Path:
+        return {"aiflow": self.home, "notification": self.notification_home}[program]
 
     def crash(self, program: str) -> None:
         """Kill the server with its whole process tree; it is gone on return."""
@@ -127,8 +131,13 @@ def quickstart(root: Path, **settings: str) -> Iterator[TwoServers]:
         kill(processes_of(servers.home))
 
 
-def prepared(root: Path, **settings: str) -> TwoServers:
-    """The same, with servers that were not started yet."""
+def prepared(
+    root: Path, notification: Mapping[str, str] | None = None, **settings: str
+) -> TwoServers:
+    """The same, with servers that were not started yet.
+
+    `notification` are lines of `notification_server.yaml` other than the default ones, by key.
+    """
     home, notification_home = root / "aiflow", root / "notification_service"
     home.mkdir(parents=True)
     servers = TwoServers(
@@ -144,9 +153,98 @@ def prepared(root: Path, **settings: str) -> TwoServers:
     servers.run("aiflow config init")
     use_free_ports(notification_home, home)
     configure(home / "aiflow_server.yaml", **settings)
+    configure(notification_home / "notification_server.yaml", **notification or {})
     servers.run("notification db init")
     servers.run("aiflow db init")
     return servers
+
+
+class ServerProcess:
+    """One of the servers as a child of this process, which therefore sees how it ends.
+
+    It is started without the command line in between, in about half the time, and waited for
+    separately: a test may want to kill it before it is ready.
+    """
+
+    def __init__(self, servers: TwoServers, program: str) -> None:
+        self.servers = servers
+        self.program = program
+        self.log = servers.home_of(program) / "logs" / f"{program}.log"
+        self.is_ready = False
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, f"{self.program} was not started"
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start it; it may be ready later, or never."""
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                # -P, as the command has it: a file beside the user is not imported for a module.
+                [sys.executable, "-P", "-m", MODULES[self.program], "server", "start"],
+                env=self.servers.environment,
+                cwd=self.servers.home,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def wait_until_ready(self, seconds: float = 60) -> None:
+        """Return when it serves, which it says in its only line of output."""
+        assert self._process is not None
+        assert self._process.stdout is not None
+        deadline = time.monotonic() + seconds
+        while not select.select([self._process.stdout], [], [], 0.05)[0]:
+            assert self.exit_code is None, f"{self.program} has ended: {self.last_words()}"
+            assert time.monotonic() < deadline, f"not ready in {seconds} s: {self.last_words()}"
+        said = self._process.stdout.readline().decode()
+        assert "started at" in said, f"{self.program} said {said!r}: {self.last_words()}"
+        self.is_ready = True
+
+    @property
+    def exit_code(self) -> int | None:
+        """How it has ended; None while it runs, and before it was started."""
+        return None if self._process is None else self._process.poll()
+
+    @property
+    def runs(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def tree(self) -> list[psutil.Process]:
+        """It and its children; the zygotes and the tasks have left its tree."""
+        with suppress(psutil.NoSuchProcess):
+            server = psutil.Process(self.pid)
+            return [server, *server.children(recursive=True)]
+        return []
+
+    def kill(self) -> None:
+        """End it with its tree by SIGKILL; it is gone on return. Nothing when it does not run."""
+        if self._process is not None:
+            kill(self.tree())
+            self._reap()
+
+    def stop(self, seconds: float = 60) -> int:
+        """Tell it to stop; the exit code."""
+        assert self._process is not None
+        self._process.terminate()
+        code = self._process.wait(seconds)
+        self._reap()
+        return code
+
+    def last_words(self) -> str:
+        """The end of its log."""
+        return self.log.read_text(errors="replace")[-2000:] if self.log.exists() else ""
+
+    def _reap(self) -> None:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        self.is_ready = False
+        self._process.wait()
+        self._process.stdout.close()
 
 
 def use_free_ports(*homes: Path) -> None:
@@ -189,12 +287,22 @@ def processes_of(home: Path) -> list[psutil.Process]:
 
     Each has its name in `info`, as it was just now.
     """
+    return [p for p in psutil.process_iter(["environ", "name"]) if _home_of(p) == home]
+
+
+def processes_below(root: Path) -> list[psutil.Process]:
+    """The same of all deployments whose homes are below a directory."""
     return [
-        process
-        for process in psutil.process_iter(["environ", "name"])
-        # A zombie has no environment any more; that of a stranger cannot be seen.
-        if (process.info["environ"] or {}).get("AIFLOW_HOME") == str(home)
+        p
+        for p in psutil.process_iter(["environ", "name"])
+        if (home := _home_of(p)) is not None and root in home.parents
     ]
+
+
+def _home_of(process: psutil.Process) -> Path | None:
+    # A zombie has no environment any more; that of a stranger cannot be seen.
+    home = (process.info["environ"] or {}).get("AIFLOW_HOME")
+    return None if home is None else Path(home)
 
 
 def kill(processes: list[psutil.Process]) -> None:

@@ -1,0 +1,14 @@
+"""Ends what a run has started, when the run itself is gone: `python -m tests.chaos.guard ROOT`.
+
+It waits for the end of its standard input, which the kernel closes however the run ended.
+"""
+
+import sys
+from pathlib import Path
+
+from ..servers import kill, processes_below
+
+if __name__ == "__main__":
+    sys.stdin.read()
+    while left := processes_below(Path(sys.argv[1])):
+        kill(left)

@@ -1,0 +1,25 @@
+"""The quick forms of the campaigns in `tests/chaos`, each with a seed of its own every time."""
+
+import random
+
+import pytest
+
+from .chaos.campaign import Report
+from .chaos.kills import kills
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(400)]
+
+
+@pytest.fixture
+def seed() -> int:
+    """The report tells it."""
+    return random.randrange(2**32)
+
+
+def assert_clean(report: Report) -> None:
+    print(report.text())
+    assert not report.violations, report.text()
+
+
+def test_nothing_is_lost_or_done_twice_through_sixty_kills(seed: int) -> None:
+    assert_clean(kills(60, seed))
