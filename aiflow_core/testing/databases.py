@@ -19,7 +19,7 @@ import time
 import uuid
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, ClassVar, Self
@@ -29,15 +29,20 @@ import pytest
 START_TIMEOUT = 60.0
 
 # Started between pytest and the server: it ends the server and removes its directory when its
-# standard input closes, and that happens even when pytest is killed. File descriptor 3, because
-# the shell gives background jobs no standard input.
+# standard input closes, and that happens even when pytest is killed. A line on its standard input
+# ends the server as well; while there is a file `down` the directory then stays, and the next line
+# starts the server again. File descriptor 3, because the shell gives background jobs no standard
+# input.
 SUPERVISOR = """
 exec 3<&0
-"$@" </dev/null 3<&- & server=$!
-{ read -r _ <&3; kill -s "$STOP_SIGNAL" "$server"; } & watcher=$!
-wait "$server"; code=$?
-kill "$watcher" 2>/dev/null
-wait "$watcher" 2>/dev/null
+while :; do
+    "$@" </dev/null 3<&- & server=$!
+    { read -r _ <&3; kill -s "$STOP_SIGNAL" "$server"; } & watcher=$!
+    wait "$server"; code=$?
+    kill "$watcher" 2>/dev/null
+    wait "$watcher" 2>/dev/null
+    [ -e "$DIRECTORY/down" ] && read -r _ <&3 || break
+done
 cd / && rm -rf -- "$DIRECTORY"
 exit "$code"
 """
@@ -49,6 +54,9 @@ class DatabaseServer(ABC):
     It keeps its data in a temporary directory and does not promise to keep them through a power
     failure, which makes it fast. As root it runs under the user that the distribution made for it,
     because these servers refuse to run as root.
+
+    Args:
+        survives_crashes: what was committed is there again after `crash` and `recover`.
     """
 
     name: ClassVar[str]
@@ -57,8 +65,9 @@ class DatabaseServer(ABC):
     programs: ClassVar[Sequence[str]]
     stop_signal: ClassVar[str]
 
-    def __init__(self) -> None:
+    def __init__(self, survives_crashes: bool = False) -> None:
         self.port = 0
+        self._survives_crashes = survives_crashes
         self._directory = Path()
         self._supervisor: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None
@@ -80,6 +89,18 @@ class DatabaseServer(ABC):
         name = name or f"test_{uuid.uuid4().hex}"
         self._create(name)
         return self._url(name)
+
+    def crash(self) -> None:
+        """End the server at once, as its failure would; it is gone on return."""
+        (self._directory / "down").touch()
+        self._tell("crash")
+        self._wait_until(lambda: not self._answers(), "still answers")
+
+    def recover(self) -> None:
+        """Start the crashed server again, with the data that it has; it is ready on return."""
+        (self._directory / "down").unlink()
+        self._tell("start")
+        self._wait_until(self._ping, "did not start")
 
     def drop(self, url: str) -> None:
         """Remove the database of that URL, together with the connections that are left over."""
@@ -190,13 +211,30 @@ class DatabaseServer(ABC):
             start_new_session=True,
             **identity,
         )
+        self._wait_until(self._ping, "did not start")
+
+    def _tell(self, line: str) -> None:
+        """Let the supervisor read a line."""
+        assert self._supervisor is not None
+        assert self._supervisor.stdin is not None
+        self._supervisor.stdin.write(f"{line}\n".encode())
+        self._supervisor.stdin.flush()
+
+    def _wait_until(self, condition: Callable[[], bool], problem: str) -> None:
+        assert self._supervisor is not None
+        assert self._log is not None
         deadline = time.monotonic() + START_TIMEOUT
-        while not self._ping():
+        while not condition():
             if self._supervisor.poll() is not None or time.monotonic() > deadline:
                 self._log.seek(0)
                 text = self._log.read().decode(errors="replace")
-                raise RuntimeError(f"{self.name} did not start:\n{text[-4000:]}")
+                raise RuntimeError(f"{self.name} {problem}:\n{text[-4000:]}")
             time.sleep(0.05)
+
+    def _answers(self) -> bool:
+        """Whether anybody takes connections at its port."""
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
     def _stop(self) -> None:
         if self._supervisor is not None:
@@ -241,7 +279,8 @@ class PostgresServer(DatabaseServer):
             "unix_socket_directories": self._directory,
             "max_connections": 200,
             "fsync": "off",
-            "synchronous_commit": "off",
+            # Off, a commit may still be in the memory of the server.
+            "synchronous_commit": "on" if self._survives_crashes else "off",
             "full_page_writes": "off",
         }
         options = [f"--{key}={value}" for key, value in settings.items()]
@@ -314,7 +353,8 @@ class MariaServer(DatabaseServer):
             "max-connections": 200,
             "innodb-buffer-pool-size": "64M",
             "innodb-log-file-size": "16M",
-            "innodb-flush-log-at-trx-commit": 0,
+            # 2: a commit has left the memory of the server.
+            "innodb-flush-log-at-trx-commit": 2 if self._survives_crashes else 0,
             "innodb-flush-method": "nosync",
         }
         options = [f"--{key}={value}" for key, value in settings.items()]

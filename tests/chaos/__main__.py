@@ -6,9 +6,11 @@ import os
 import random
 import signal
 import sys
+from collections.abc import Iterator
 from typing import NoReturn
 
 from .campaign import Report
+from .databases import KINDS, databases
 from .kills import kills
 
 
@@ -18,20 +20,40 @@ def main() -> None:
     logging.disable(logging.WARNING)
     os.environ["GRPC_VERBOSITY"] = "NONE"
     chosen = _arguments()
-    seed = random.randrange(2**32) if chosen.seed is None else chosen.seed
-    print(f"seed {seed}", flush=True)
-    report: Report = kills(chosen.count, seed)
-    print(report.text())
-    sys.exit(bool(report.violations))
+    print(f"seed {chosen.seed}", flush=True)
+    found = False
+    for report in _reports(chosen):
+        print(report.text(), flush=True)
+        found = found or bool(report.violations)
+    sys.exit(found)
+
+
+def _reports(chosen: argparse.Namespace) -> Iterator[Report]:
+    match chosen.what:
+        case "kills":
+            yield kills(chosen.count, chosen.seed)
+        case "databases":
+            for kind in chosen.kind or KINDS:
+                yield databases(kind, chosen.count, chosen.seed, chosen.longest)
 
 
 def _arguments() -> argparse.Namespace:
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument(
+        *("--seed",), type=int, default=random.randrange(2**32), help="of all random choices"
+    )
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
-    parser.add_argument("--seed", type=int)
-    what = parser.add_subparsers(dest="what", required=True)
-    for name in ("kills",):
-        one = what.add_parser(name)
-        one.add_argument("--count", type=int, default=60)
+    commands = parser.add_subparsers(dest="what", required=True, metavar="WHAT")
+
+    def command(name: str, text: str, count: int) -> argparse.ArgumentParser:
+        one = commands.add_parser(name, parents=[shared], help=text)
+        one.add_argument("--count", type=int, default=count, help="how often")
+        return one
+
+    command("kills", "kill -9 of anything, at any moment", 60)
+    one = command("databases", "crashes of the database server", 5)
+    one.add_argument("--kind", choices=KINDS, action="append")
+    one.add_argument("--longest", type=float, default=30.0, help="seconds that it stays away")
     return parser.parse_args()
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .deployment import Deployment, deployed
+from .figures import counts
 from .load import Load
 from .oracle import Finding, judge
 
@@ -103,7 +104,7 @@ def campaign(
             doer = Trouble(deployment, load, seed)
             began = time.monotonic()
             measured = trouble(doer)
-            report.figures |= {"trouble": _counts(doer.done), **measured}
+            report.figures |= {"trouble": counts(doer.done), **measured}
             report.figures["seconds of trouble"] = f"{time.monotonic() - began:.0f}"
             deployment.start()
             report.figures["seconds until all was quiet"] = f"{load.settle(BOUND):.1f}"
@@ -112,7 +113,7 @@ def campaign(
         history = load.history()
         report.figures |= {
             "events in the log": f"{len(history.log):,}",
-            "executions": _counts(Counter(row.status for row in history.executions)),
+            "executions": counts(Counter(row.status for row in history.executions)),
             "attempts": f"{sum(row.attempt for row in history.tasks):,}",
         }
         report.findings = judge(history)
@@ -139,7 +140,3 @@ def evidence(report: Report) -> Iterator[Path]:
             shutil.rmtree(root)
         else:
             report.figures["evidence"] = str(root)
-
-
-def _counts(counter: Counter[str]) -> str:
-    return ", ".join(f"{count} {name}" for name, count in sorted(counter.items())) or "none"

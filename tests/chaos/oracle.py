@@ -128,7 +128,7 @@ def transcripts(history: History) -> Iterator[str]:
 
 @check("one execution per request")
 def requests(history: History) -> Iterator[str]:
-    commands = {e.id: e for e, _ in _commands(history, "StartExecution")}
+    asked = {event.id: event.offset for event, _ in _commands(history, "StartExecution")}
     by_offset = _grouped(_of_type(history, "MANUAL"), lambda row: row.event_offset)
     for event, command in _commands(history, "StartExecution"):
         rows = by_offset.pop(event.offset, [])
@@ -140,10 +140,10 @@ def requests(history: History) -> Iterator[str]:
         yield f"nobody asked at {offset} for {rows}"
     of_id = {row.id: row for row in history.executions}
     for one in history.started:
-        row, command = of_id.get(one.execution), commands.get(one.request)
-        fits = row and command and row.event_offset == command.offset
+        row = of_id.get(one.execution)
         yield _unless(
-            bool(fits and row and row.workflow == one.workflow),
+            row is not None
+            and (row.workflow, row.event_offset) == (one.workflow, asked.get(one.request)),
             f"who asked for {one.workflow} was told {one}, the table has {row}",
         )
 
@@ -331,7 +331,7 @@ def successes(history: History) -> Iterator[str]:
             yield _unless(not missing, f"{key} is SUCCESS, its journal lacks {missing}")
 
 
-@check("failures that the trouble explains")
+@check("ends of attempts, those that failed by what was done")
 def failures(history: History) -> Iterator[str]:
     for event, context in _status_events(history, EventType.TASK_STATUS):
         if event.value in FINISHED:

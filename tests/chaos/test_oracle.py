@@ -306,7 +306,7 @@ CASES: dict[str, dict[str, Doctor]] = {
         "success without an end": without("journal", 4),
         "success without a begin": without("journal", 3),
     },
-    "failures that the trouble explains": {
+    "ends of attempts": {
         "a failure for no reason": changed(
             "log", 3, context=task_status(1, "a", 1, "", reason="boom").context
         ),

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from itertools import pairwise
 
 from aiflow_core import TaskAction, Workflow
+from aiflow_core.errors import UnavailableError
 from aiflow_core.model.execution import AttemptKey, RunningTask
 from aiflow_notification_server.client import AIFlowNotificationClient
 from aiflow_operator_python.operator import PythonOperator
@@ -40,9 +41,14 @@ def wait() -> None:
 
 
 def speak() -> None:
-    """Send an event to the own execution."""
+    """Send an event to the own execution, sooner or later."""
     with noted(), AIFlowNotificationClient() as client:
-        client.send_event("chaos.spoken", "hello")
+        while True:
+            try:
+                client.send_event("chaos.spoken", "hello")
+                return
+            except UnavailableError:
+                time.sleep(0.1)
 
 
 @contextmanager
