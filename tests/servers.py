@@ -166,9 +166,10 @@ class ServerProcess:
     separately: a test may want to kill it before it is ready.
     """
 
-    def __init__(self, servers: TwoServers, program: str) -> None:
+    def __init__(self, servers: TwoServers, program: str, name: str = "") -> None:
         self.servers = servers
         self.program = program
+        self.name = name or program
         self.log = servers.home_of(program) / "logs" / f"{program}.log"
         self.is_ready = False
         self._process: subprocess.Popen[bytes] | None = None
@@ -207,7 +208,7 @@ class ServerProcess:
 
     @property
     def exit_code(self) -> int | None:
-        """How it has ended; None while it runs, and before it was started."""
+        """How it has ended by itself; None while it runs, and while it is not to."""
         return None if self._process is None else self._process.poll()
 
     @property
@@ -245,6 +246,7 @@ class ServerProcess:
         self.is_ready = False
         self._process.wait()
         self._process.stdout.close()
+        self._process = None
 
 
 def use_free_ports(*homes: Path) -> None:

@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from typing import NoReturn
 
 from .campaign import Report
-from .databases import KINDS, databases
+from .databases import databases
+from .deployment import KINDS
 from .kills import kills
+from .pauses import pauses
 
 
 def main() -> None:
@@ -31,7 +33,9 @@ def main() -> None:
 def _reports(chosen: argparse.Namespace) -> Iterator[Report]:
     match chosen.what:
         case "kills":
-            yield kills(chosen.count, chosen.seed)
+            yield kills(chosen.count, chosen.seed, servers=chosen.servers, kind=_kind(chosen))
+        case "pauses":
+            yield pauses(chosen.count, chosen.seed, servers=chosen.servers, kind=_kind(chosen))
         case "databases":
             for kind in chosen.kind or KINDS:
                 yield databases(kind, chosen.count, chosen.seed, chosen.longest)
@@ -50,11 +54,23 @@ def _arguments() -> argparse.Namespace:
         one.add_argument("--count", type=int, default=count, help="how often")
         return one
 
-    command("kills", "kill -9 of anything, at any moment", 60)
+    def several(one: argparse.ArgumentParser, servers: int) -> None:
+        one.add_argument("--servers", type=int, default=servers, help="of each kind")
+        one.add_argument("--kind", choices=("sqlite", *KINDS), help="of database")
+
+    one = command("kills", "kill -9 of anything, at any moment", 60)
+    several(one, 1)
+    one = command("pauses", "SIGSTOP for twice the lease", 10)
+    several(one, 2)
     one = command("databases", "crashes of the database server", 5)
     one.add_argument("--kind", choices=KINDS, action="append")
     one.add_argument("--longest", type=float, default=30.0, help="seconds that it stays away")
     return parser.parse_args()
+
+
+def _kind(chosen: argparse.Namespace) -> str:
+    """Several servers need a database that all of them reach."""
+    return str(chosen.kind or ("sqlite" if chosen.servers == 1 else "postgresql"))
 
 
 def _end(signum: int, frame: object) -> NoReturn:

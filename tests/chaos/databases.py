@@ -5,17 +5,10 @@ from typing import Any
 
 import psutil
 
-from aiflow_core.testing.databases import DatabaseServer, MariaServer, PostgresServer
-
 from ..servers import until
 from .campaign import Report, Trouble, campaign
 from .figures import spread
 from .history import rows
-
-KINDS: dict[str, type[DatabaseServer]] = {
-    "postgresql": PostgresServer,
-    "mariadb": MariaServer,
-}
 
 # What the memory of a server may grow by in an outage, once it has got used to it: what waits for
 # the database is to wait outside.
@@ -25,29 +18,23 @@ GETTING_USED = 2.0
 
 def databases(kind: str, count: int, seed: int, longest: float = 30.0) -> Report:
     """Crash the server of both databases `count` times, each time for up to `longest` seconds."""
-    with KINDS[kind](survives_crashes=True) as server:
 
-        def trouble(doer: Trouble) -> dict[str, Any]:
-            outages = [_outage(doer, server, longest) for _ in range(count)]
-            growths = [growth / 2**20 for _, growth in outages if growth is not None]
-            return {
-                "seconds from the return until all is caught up": spread([s for s, _ in outages]),
-                "MiB that a server grew by in an outage": spread(growths),
-            }
+    def trouble(doer: Trouble) -> dict[str, Any]:
+        outages = [_outage(doer, longest) for _ in range(count)]
+        growths = [growth / 2**20 for _, growth in outages if growth is not None]
+        return {
+            "seconds from the return until all is caught up": spread([s for s, _ in outages]),
+            "MiB that a server grew by in an outage": spread(growths),
+        }
 
-        return campaign(
-            f"{count} crashes of {kind}",
-            seed,
-            trouble,
-            metadata_database=server.url("metadata"),
-            log_database=server.url("log"),
-        )
+    return campaign(f"{count} crashes of {kind}", seed, trouble, kind=kind)
 
 
-def _outage(doer: Trouble, server: DatabaseServer, longest: float) -> tuple[float, int | None]:
+def _outage(doer: Trouble, longest: float) -> tuple[float, int | None]:
     """One of them: how many seconds after it the scheduler had caught up with the log, and by how
     many bytes a server grew in it, when it was long enough to tell."""
-    deployment = doer.deployment
+    deployment, server = doer.deployment, doer.deployment.database
+    assert server is not None
     time.sleep(doer.choices.uniform(0, 2))
     away = doer.choices.uniform(0, longest)
     server.crash()

@@ -116,6 +116,7 @@ class History:
         leftovers: name of a table that must be empty when all is quiet -> its number of rows.
         surprises: what nobody expected to be told or to see, in words.
         position: the last offset that the scheduler has taken in.
+        several: there were several servers, of which one may give up for lost what another ran.
     """
 
     plan: Plan
@@ -130,6 +131,7 @@ class History:
     leftovers: dict[str, int] = field(default_factory=dict)
     surprises: tuple[str, ...] = ()
     position: int = 0
+    several: bool = False
 
 
 def read_lines(path: Path) -> list[Any]:

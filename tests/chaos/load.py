@@ -176,6 +176,7 @@ class Load:
             started=made(Started, read_lines(root / "started")),
             journal=made(Entry, read_lines(self.deployment.journal)),
             transcripts=tuple(listener.transcript() for listener in self._listeners),
+            several=len(self.deployment.members) > 1,
             surprises=tuple(read_lines(root / "surprises")),
             **read_metadata(self.deployment.metadata_database),
         )

@@ -22,6 +22,7 @@ FINISHED = frozenset({"SUCCESS", "FAILED", "STOPPED"})
 # How an attempt may fail in a run in which processes are killed; everything else is a finding.
 EXPLAINED = re.compile(
     r"killed by signal 9|vanished without a result|The process that (starts|prepares) tasks died"
+    r"|lost with its server"
 )
 
 T = TypeVar("T")
@@ -250,28 +251,25 @@ def task_executions(history: History) -> Iterator[str]:
 
 @check("one status event per transition of a task")
 def task_status_events(history: History) -> Iterator[str]:
-    told: Counter[tuple[Any, ...]] = Counter()
+    told: dict[tuple[Any, ...], list[str]] = defaultdict(list)
     for event, context in _status_events(history, EventType.TASK_STATUS):
-        key = (*(context[n] for n in ("workflow_execution_id", "task_name", "sequence_number")),)
-        told[*key, context["try_number"], event.value, event.sender == "scheduler"] += 1
-    for status, count in told.items():
-        yield _unless(count == 1, f"{status} was told {count} times")
+        task = tuple(context[n] for n in ("workflow_execution_id", "task_name", "sequence_number"))
+        told[*task, context["try_number"], event.sender == "scheduler"].append(event.value or "")
+    for attempt, statuses in told.items():
+        for status, count in Counter(statuses).items():
+            yield _unless(count == 1, f"{attempt} was told {count} times as {status}")
     for row in history.tasks:
-        key = (row.execution, row.task, row.sequence)
-        for attempt in range(1, row.attempt + 1):
-            reports = [s for s in FINISHED if told[*key, attempt, s, False]]
-            last = attempt == row.attempt
-            retried = told[*key, attempt, "RETRYING", True]
-            stopped_while_waiting = last and retried and told[*key, attempt, "STOPPED", True]
+        for number in range(1, row.attempt + 1):
+            key = (row.execution, row.task, row.sequence, number)
+            ends = [status for status in told[*key, False] if status in FINISHED]
+            decided = [status for status in told[*key, True] if status != "STOPPED"]
+            again = number < row.attempt or told[*key, True] == ["RETRYING", "STOPPED"]
             yield _unless(
-                len(reports) == 1 and bool(retried) == (not last or bool(stopped_while_waiting)),
-                f"attempt {(*key, attempt)} of {row.attempt} ({row.status}) was told as {reports}, "
-                f"and {retried} times as RETRYING",
-            )
-        if row.status == "SUCCESS":
-            yield _unless(
-                bool(told[*key, row.attempt, "SUCCESS", False]),
-                f"the success of {(*key, row.attempt)} was never told",
+                # An attempt that was given up for lost may still tell its end, which is too late.
+                (len(ends) == 1 or (history.several and len(ends) > 1))
+                and (ends[0] == "SUCCESS") == (number == row.attempt and row.status == "SUCCESS")
+                and decided == ["RETRYING"] * again,
+                f"attempt {number} of {row} was told as {ends} and, by the scheduler, {decided}",
             )
 
 
