@@ -14,6 +14,8 @@ from .databases import databases
 from .deployment import KINDS
 from .kills import kills
 from .pauses import pauses
+from .recovery import recovery
+from .soak import soak
 
 
 def main() -> None:
@@ -36,6 +38,10 @@ def _reports(chosen: argparse.Namespace) -> Iterator[Report]:
             yield kills(chosen.count, chosen.seed, servers=chosen.servers, kind=_kind(chosen))
         case "pauses":
             yield pauses(chosen.count, chosen.seed, servers=chosen.servers, kind=_kind(chosen))
+        case "recovery":
+            yield recovery(chosen.restarts, chosen.executions)
+        case "soak":
+            yield soak(chosen.events, chosen.rate, chosen.every)
         case "databases":
             for kind in chosen.kind or KINDS:
                 yield databases(kind, chosen.count, chosen.seed, chosen.longest)
@@ -65,6 +71,13 @@ def _arguments() -> argparse.Namespace:
     one = command("databases", "crashes of the database server", 5)
     one.add_argument("--kind", choices=KINDS, action="append")
     one.add_argument("--longest", type=float, default=30.0, help="seconds that it stays away")
+    one = commands.add_parser("recovery", parents=[shared], help="seconds until all goes on")
+    one.add_argument("--restarts", type=int, default=20)
+    one.add_argument("--executions", type=int, default=100_000, help="that are open")
+    one = commands.add_parser("soak", parents=[shared], help="many events, and what grows")
+    one.add_argument("--events", type=int, default=100_000)
+    one.add_argument("--rate", type=float, default=1000.0, help="in a second")
+    one.add_argument("--every", type=int, default=100, help="event that starts an execution")
     return parser.parse_args()
 
 
