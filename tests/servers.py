@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 
 PROGRAMS = Path(sys.executable).parent
+_START = ("server", "start")
 MODULES = {"aiflow": "aiflow_core.cli", "notification": "aiflow_notification_server"}
 
 
@@ -163,13 +164,17 @@ class ServerProcess:
     """One of the servers as a child of this process, which therefore sees how it ends.
 
     It is started without the command line in between, in about half the time, and waited for
-    separately: a test may want to kill it before it is ready.
+    separately: a test may want to kill it before it is ready. `prefix` are the first words of the
+    command, which say where it is to run.
     """
 
-    def __init__(self, servers: TwoServers, program: str, name: str = "") -> None:
+    def __init__(
+        self, servers: TwoServers, program: str, name: str = "", prefix: Sequence[str] = ()
+    ) -> None:
         self.servers = servers
         self.program = program
         self.name = name or program
+        self.prefix = prefix
         self.log = servers.home_of(program) / "logs" / f"{program}.log"
         self.is_ready = False
         self._process: subprocess.Popen[bytes] | None = None
@@ -185,7 +190,7 @@ class ServerProcess:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 # -P, as the command has it: a file beside the user is not imported for a module.
-                [sys.executable, "-P", "-m", MODULES[self.program], "server", "start"],
+                [*self.prefix, sys.executable, "-P", "-m", MODULES[self.program], *_START],
                 env=self.servers.environment,
                 cwd=self.servers.home,
                 stdin=subprocess.DEVNULL,

@@ -13,6 +13,7 @@ from .campaign import Report
 from .databases import databases
 from .deployment import KINDS
 from .kills import kills
+from .partitions import partitions
 from .pauses import pauses
 from .recovery import recovery
 from .soak import soak
@@ -38,6 +39,14 @@ def _reports(chosen: argparse.Namespace) -> Iterator[Report]:
             yield kills(chosen.count, chosen.seed, servers=chosen.servers, kind=_kind(chosen))
         case "pauses":
             yield pauses(chosen.count, chosen.seed, servers=chosen.servers, kind=_kind(chosen))
+        case "partitions":
+            yield partitions(
+                chosen.count,
+                chosen.seed,
+                chosen.longest,
+                servers=chosen.servers,
+                kind=_kind(chosen),
+            )
         case "recovery":
             yield recovery(chosen.restarts, chosen.executions)
         case "soak":
@@ -68,6 +77,9 @@ def _arguments() -> argparse.Namespace:
     several(one, 1)
     one = command("pauses", "SIGSTOP for twice the lease", 10)
     several(one, 2)
+    one = command("partitions", "lines cut, slowed down or half lost", 5)
+    several(one, 2)
+    one.add_argument("--longest", type=float, default=60.0, help="seconds that one lasts")
     one = command("databases", "crashes of the database server", 5)
     one.add_argument("--kind", choices=KINDS, action="append")
     one.add_argument("--longest", type=float, default=30.0, help="seconds that it stays away")

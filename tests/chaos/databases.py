@@ -45,10 +45,10 @@ def _outage(doer: Trouble, longest: float) -> tuple[float, int | None]:
         doer.load.surprise(f"a server grew by {growth} bytes in an outage of {away:.1f} s")
     server.recover()
     returned = time.monotonic()
-    head = max(row["seq"] for row in rows(deployment.log_database, "log_head"))
+    head = max(row["seq"] for row in rows(deployment.addresses.log_database, "log_head"))
     until(
         # Beyond it: what was decided before the crash does not count.
-        lambda: rows(deployment.metadata_database, "consumer")[0]["last_seq"] > head,
+        lambda: rows(deployment.addresses.metadata_database, "consumer")[0]["last_seq"] > head,
         seconds=60,
         facts=lambda: f"the log was at {head}",
     )

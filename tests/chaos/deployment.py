@@ -1,19 +1,25 @@
 """The servers of a run: real processes in a directory of their own, which end with the run."""
 
+import random
 import subprocess
 import sys
 from collections.abc import Callable, Container, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import psutil
 import yaml
+from sqlalchemy import make_url
 
 from aiflow_core.testing.databases import DatabaseServer, MariaServer, PostgresServer
 
 from ..servers import ServerProcess, TwoServers, configure, kill, prepared, processes_below
+from . import machines
 from .history import rows
+from .machines import Machine
+from .proxy import Network
 from .workflows import JOURNAL_VARIABLE
 
 ROOT = Path(__file__).parents[2]
@@ -31,54 +37,37 @@ class Deployment:
 
     Attributes:
         members: a home of an AIFlow server and one of a notification server each.
+        addresses: as clients know them.
         servers: the processes that the run restarts: `notification-1`, `aiflow-1`, ...
         journal: what the tasks write.
         lease: seconds after which another server takes over, when there are several.
         database: the server of the databases, None for SQLite.
+        wiring: what lies between them.
     """
 
     def __init__(
         self,
         root: Path,
         members: Sequence[TwoServers],
+        addresses: "Addresses",
         lease: float,
         database: DatabaseServer | None,
+        wiring: "Wiring",
     ) -> None:
         self.root = root
         self.members = members
+        self.addresses = addresses
         self.lease = lease
         self.database = database
+        self.wiring = wiring
         self.journal = root / "journal"
         self.servers: dict[str, ServerProcess] = {}
         for number, member in enumerate(members, 1):
             member.environment[JOURNAL_VARIABLE] = str(self.journal)
             for program in ("notification", "aiflow"):
                 name = f"{program}-{number}"
-                self.servers[name] = ServerProcess(member, program, name)
-
-    # --- what the settings say -----------------------------------------------------------------
-
-    @property
-    def log_uri(self) -> str:
-        return str(self._setting("aiflow_server.yaml", "notification_server_uri"))
-
-    @property
-    def server_address(self) -> str:
-        return str(self._setting("aiflow_client.yaml", "server_address"))
-
-    @property
-    def metadata_database(self) -> str:
-        uri = str(self._setting("aiflow_server.yaml", "metadata_backend_uri"))
-        return uri.replace("${AIFLOW_HOME}", str(self.members[0].home))
-
-    @property
-    def log_database(self) -> str:
-        home = self.members[0].notification_home
-        uri = str(yaml.safe_load((home / "notification_server.yaml").read_text())["db_uri"])
-        return uri.replace("${NOTIFICATION_HOME}", str(home))
-
-    def _setting(self, file: str, key: str) -> object:
-        return yaml.safe_load((self.members[0].home / file).read_text())[key]
+                prefix = wiring.prefix(number)
+                self.servers[name] = ServerProcess(member, program, name, prefix)
 
     # --- processes -----------------------------------------------------------------------------
 
@@ -102,7 +91,7 @@ class Deployment:
 
     def leader(self) -> str | None:
         """The name of the AIFlow server that has the lease to schedule."""
-        leases = rows(self.metadata_database, "lease")
+        leases = rows(self.addresses.metadata_database, "lease")
         holders = {row["holder"] for row in leases if row["name"] == "scheduler"}
         for name, server in self.servers.items():
             file = server.servers.home / "server_id"
@@ -144,6 +133,48 @@ class Deployment:
                 yield process, parent
 
 
+@dataclass(frozen=True)
+class Addresses:
+    """Where clients find the servers, and where the databases are."""
+
+    server_address: str
+    log_uri: str
+    metadata_database: str
+    log_database: str
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """What lies between the members, the database and the clients.
+
+    Attributes:
+        network: has the lines; None: there is nothing in between.
+        machines: one for each member; none: all are on this one.
+    """
+
+    network: Network | None = None
+    machines: Sequence[Machine] = ()
+
+    def way(self, who: int, whom: str, host: str, port: int) -> str:
+        """`host:port` at which `who` (the number of a member, 0 for clients) reaches `whom`."""
+        if self.network is None:
+            return f"{host}:{port}"
+        at = self.machines[who - 1].outside if self.machines and who else "127.0.0.1"
+        return f"{at}:{self.network.line(f'{_named(who)} > {whom}', host, port, at)}"
+
+    def host(self, number: int) -> str:
+        """Where the servers of a member listen."""
+        return self.machines[number - 1].inside if self.machines else "127.0.0.1"
+
+    def prefix(self, number: int) -> Sequence[str]:
+        """What lets a command run on the machine of a member."""
+        return self.machines[number - 1].prefix if self.machines else ()
+
+
+def _named(who: int) -> str:
+    return f"member-{who}" if who else "clients"
+
+
 @contextmanager
 def deployed(
     root: Path,
@@ -152,13 +183,17 @@ def deployed(
     servers: int = 1,
     lease: float = 3.0,
     parallelism: int = 8,
+    lined: bool = False,
 ) -> Iterator[Deployment]:
     """So many AIFlow servers and notification servers below `root`, not started yet. Whatever
     happens, no process is left of all that they start.
 
-    `kind` is that of the database; for the rest see `Deployment`.
+    `kind` is that of the database. `lined`: what goes between them passes lines that can be cut,
+    and each member is a machine of its own, where this one allows that. For the rest see
+    `Deployment`.
     """
-    with _database(kind) as database, _guarded(root):
+    numbers = range(1, servers + 1)
+    with _database(kind) as database, _guarded(root), _wired(root, servers, lined) as wiring:
         notification = {} if database is None else {"db_uri": database.url("log")}
         metadata = {} if database is None else {"metadata_backend_uri": database.url("metadata")}
         settings = {
@@ -167,16 +202,26 @@ def deployed(
             "enable_ha": str(servers > 1),
             "ha_ttl_ms": str(round(lease * 1000)),
         }
-        members = [
-            prepared(root / str(number), notification, **settings)
-            for number in range(1, servers + 1)
-        ]
-        _introduce(members)
-        deployment = Deployment(root, members, lease, database)
+        members = [prepared(root / str(n), notification, **settings) for n in numbers]
+        addresses = _introduce(members, wiring)
+        deployment = Deployment(root, members, addresses, lease, database, wiring)
         try:
             yield deployment
         finally:
             deployment.kill_everything()
+
+
+@contextmanager
+def _wired(root: Path, members: int, lined: bool) -> Iterator[Wiring]:
+    if not lined:
+        yield Wiring()
+        return
+    with ExitStack() as stack:
+        network = stack.enter_context(Network(delay=lambda: random.uniform(0.0, 0.5)))
+        built: Sequence[Machine] = ()
+        if machines.missing() is None:
+            built = stack.enter_context(machines.machines(root, members))
+        yield Wiring(network, built)
 
 
 @contextmanager
@@ -188,22 +233,69 @@ def _database(kind: str) -> Iterator[DatabaseServer | None]:
             yield server
 
 
-def _introduce(members: Sequence[TwoServers]) -> None:
-    """Tell all of all addresses, and of one place for the code of workflows."""
-    addresses: dict[str, list[str]] = {"notification_server_uri": [], "server_address": []}
-    for file in ("aiflow_server.yaml", "aiflow_client.yaml"):
-        settings = [yaml.safe_load((member.home / file).read_text()) for member in members]
-        for key in addresses.keys() & settings[0].keys():
-            addresses[key] = [one[key] for one in settings]
-    for member in members:
+def _introduce(members: Sequence[TwoServers], wiring: Wiring) -> Addresses:
+    """Tell all of all addresses, and of one place for the code of workflows; the addresses that
+    clients know."""
+    settings = [_settings(member) for member in members]
+
+    def ways(who: int, program: str, port: str) -> str:
+        return ",".join(
+            wiring.way(who, f"{program}-{n}", wiring.host(n), one[port])
+            for n, one in enumerate(settings, 1)
+        )
+
+    clients = Addresses(
+        server_address=ways(0, "aiflow", "rpc_port"),
+        log_uri=ways(0, "notification", "server_port"),
+        metadata_database=settings[0]["metadata_backend_uri"],
+        log_database=settings[0]["db_uri"],
+    )
+    for number, member in enumerate(members, 1):
+
+        def uri(key: str, whose: str, who: int = number) -> str:
+            return _through(wiring, who, whose, settings[who - 1][key])
+
         configure(
             member.home / "aiflow_server.yaml",
-            notification_server_uri=",".join(addresses["notification_server_uri"]),
+            rpc_host=wiring.host(number),
+            notification_server_uri=ways(number, "notification", "server_port"),
+            metadata_backend_uri=uri("metadata_backend_uri", "database of aiflow"),
         )
-        client = member.home / "aiflow_client.yaml"
-        configure(client, server_address=",".join(addresses["server_address"]))
-        blobs = members[0].home / "blob"
-        client.write_text(client.read_text().replace("${AIFLOW_HOME}/blob", str(blobs)))
+        configure(
+            member.notification_home / "notification_server.yaml",
+            server_host=wiring.host(number),
+            db_uri=uri("db_uri", "database of notification"),
+        )
+        file = member.home / "aiflow_client.yaml"
+        configure(file, server_address=clients.server_address)
+        file.write_text(file.read_text().replace("${AIFLOW_HOME}/blob", str(_blobs(members))))
+    return clients
+
+
+def _settings(member: TwoServers) -> dict[str, Any]:
+    """What the files of a member say, with its directories in place of their names."""
+    found: dict[str, Any] = {}
+    for file in (
+        member.home / "aiflow_server.yaml",
+        member.notification_home / "notification_server.yaml",
+    ):
+        text = file.read_text().replace("${AIFLOW_HOME}", str(member.home))
+        text = text.replace("${NOTIFICATION_HOME}", str(member.notification_home))
+        found |= yaml.safe_load(text)
+    return found
+
+
+def _through(wiring: Wiring, who: int, whose: str, uri: str) -> str:
+    """The URI of a database, as a member reaches it."""
+    url = make_url(uri)
+    if url.host is None or url.port is None:
+        return uri
+    host, _, port = wiring.way(who, whose, url.host, url.port).rpartition(":")
+    return url.set(host=host, port=int(port)).render_as_string(hide_password=False)
+
+
+def _blobs(members: Sequence[TwoServers]) -> Path:
+    return members[0].home / "blob"
 
 
 @contextmanager

@@ -7,8 +7,12 @@ import sys
 from pathlib import Path
 
 from ..servers import kill, processes_below
+from . import machines
 
 if __name__ == "__main__":
+    root = Path(sys.argv[1])
     sys.stdin.read()
-    while left := processes_below(Path(sys.argv[1])):
+    while left := processes_below(root):
         kill(left)
+    if machines.missing() is None:
+        machines.remove(root)

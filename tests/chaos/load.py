@@ -160,25 +160,25 @@ class Load:
 
     def scheduler(self) -> RemoteScheduler:
         """A client of the AIFlow server."""
-        return RemoteScheduler(self.deployment.server_address, timeout=20.0)
+        return RemoteScheduler(self.deployment.addresses.server_address, timeout=20.0)
 
     def log(self) -> RemoteEventStore:
         """A client of the notification server."""
-        return RemoteEventStore(self.deployment.log_uri, timeout=3.0)
+        return RemoteEventStore(self.deployment.addresses.log_uri, timeout=3.0)
 
     def history(self) -> History:
         """All that was noted, by whomever; to be asked when nobody asks any more."""
         root = self.deployment.root
         return History(
             plan=self.plan,
-            log=read_log(self.deployment.log_database),
+            log=read_log(self.deployment.addresses.log_database),
             appended=made(Appended, read_lines(root / "appended")),
             started=made(Started, read_lines(root / "started")),
             journal=made(Entry, read_lines(self.deployment.journal)),
             transcripts=tuple(listener.transcript() for listener in self._listeners),
             several=len(self.deployment.members) > 1,
             surprises=tuple(read_lines(root / "surprises")),
-            **read_metadata(self.deployment.metadata_database),
+            **read_metadata(self.deployment.addresses.metadata_database),
         )
 
     def close(self) -> None:
@@ -266,7 +266,7 @@ class Load:
             behind = [one for one in self._listeners if log.read(one.position, filter=one.wanted)]
         except UnavailableError:
             return False
-        found = read_metadata(self.deployment.metadata_database)
+        found = read_metadata(self.deployment.addresses.metadata_database)
         return (
             not behind
             and found["position"] == head

@@ -34,7 +34,7 @@ def recovery(restarts: int, executions: int) -> Report:
     with evidence(report) as root, deployed(root) as deployment:
         deployment.start()
         deployment.upload()
-        with RemoteScheduler(deployment.server_address) as scheduler:
+        with RemoteScheduler(deployment.addresses.server_address) as scheduler:
             waiting = scheduler.start_workflow_execution("switch")
             scheduler.add_workflow_trigger(SingleEventCondition("chaos.call"), "called")
         deployment.servers["aiflow-1"].kill()
@@ -63,7 +63,7 @@ def _bounded(what: str, seconds: list[float], most: float) -> Finding:
 
 
 def _open(deployment: Deployment) -> int:
-    found = read_metadata(deployment.metadata_database)["executions"]
+    found = read_metadata(deployment.addresses.metadata_database)["executions"]
     return sum(row.status not in FINISHED for row in found)
 
 
@@ -73,7 +73,7 @@ def _first_decision(deployment: Deployment) -> tuple[float, float]:
     server = deployment.servers["aiflow-1"]
     server.kill()
     decided = EventFilter(keys=("workflow_status.called",))
-    with closing(RemoteEventStore(deployment.log_uri)) as log:
+    with closing(RemoteEventStore(deployment.addresses.log_uri)) as log:
         before = log.head()
         with _heard(log, before, decided) as heard:
             log.append([Event("chaos.call", namespace="default", id=uuid.uuid4().hex)])
@@ -88,7 +88,7 @@ def _first_event(deployment: Deployment) -> float:
     """Seconds from when the notification server is ready again until a listener, which was there
     before, hears the first event."""
     server = deployment.servers["notification-1"]
-    with closing(RemoteEventStore(deployment.log_uri, timeout=30.0)) as log:
+    with closing(RemoteEventStore(deployment.addresses.log_uri, timeout=30.0)) as log:
         key = f"chaos.{uuid.uuid4().hex}"
         with _heard(log, log.head(), EventFilter(keys=(key,))) as heard:
             server.kill()
@@ -123,7 +123,7 @@ def _heard(log: RemoteEventStore, after: int, wanted: EventFilter) -> Iterator[C
 
 def _fill(deployment: Deployment, like: int, count: int) -> None:
     """Write so many open executions into the tables, each like one that waits for events."""
-    engine = create_engine(deployment.metadata_database)
+    engine = create_engine(deployment.addresses.metadata_database)
     with engine.begin() as connection:
         metadata = MetaData()
         executions = Table("workflow_execution", metadata, autoload_with=connection)

@@ -81,11 +81,11 @@ def soak(events: int, rate: float, every: int) -> Report:
     with evidence(report) as root, deployed(root) as deployment:
         deployment.start()
         deployment.upload()
-        with RemoteScheduler(deployment.server_address) as scheduler:
+        with RemoteScheduler(deployment.addresses.server_address) as scheduler:
             scheduler.add_workflow_trigger(SingleEventCondition("chaos.call"), "called")
         way = Way()
         samples: list[Sample] = []
-        with closing(RemoteEventStore(deployment.log_uri, timeout=30.0)) as log:
+        with closing(RemoteEventStore(deployment.addresses.log_uri, timeout=30.0)) as log:
             subscription = log.subscribe(0, EVERYTHING)
             listener = threading.Thread(target=_listen, args=(subscription, way), daemon=True)
             listener.start()
@@ -156,7 +156,7 @@ def _sample(deployment: Deployment) -> Sample:
 
 def _is_quiet(deployment: Deployment, log: RemoteEventStore, way: Way) -> bool:
     head = log.head()
-    found = read_metadata(deployment.metadata_database)
+    found = read_metadata(deployment.addresses.metadata_database)
     return (
         found["position"] == head
         and bool(way.heard)
@@ -169,11 +169,11 @@ def _is_quiet(deployment: Deployment, log: RemoteEventStore, way: Way) -> bool:
 def _history(deployment: Deployment, way: Way) -> History:
     return History(
         plan=replace(PLAN, schedules={}),
-        log=read_log(deployment.log_database),
+        log=read_log(deployment.addresses.log_database),
         appended=tuple(way.appended),
         journal=made(Entry, read_lines(deployment.journal)),
         transcripts=(Transcript("listener", 0, EVERYTHING, tuple(way.heard)),),
-        **read_metadata(deployment.metadata_database),
+        **read_metadata(deployment.addresses.metadata_database),
     )
 
 
