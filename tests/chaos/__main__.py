@@ -34,15 +34,25 @@ def main() -> None:
 
 
 def _reports(chosen: argparse.Namespace) -> Iterator[Report]:
+    seed = chosen.seed
     match chosen.what:
+        case "all":
+            yield kills(60, seed)
+            for kind in KINDS:
+                yield kills(60, seed, servers=2, kind=kind)
+                yield databases(kind, 5, seed, longest=10.0)
+                yield pauses(10, seed, servers=2, kind=kind)
+                yield partitions(5, seed, longest=10.0, servers=2, kind=kind)
+            yield recovery(20, 100_000)
+            yield soak(100_000, 1000.0, 100)
         case "kills":
-            yield kills(chosen.count, chosen.seed, servers=chosen.servers, kind=_kind(chosen))
+            yield kills(chosen.count, seed, servers=chosen.servers, kind=_kind(chosen))
         case "pauses":
-            yield pauses(chosen.count, chosen.seed, servers=chosen.servers, kind=_kind(chosen))
+            yield pauses(chosen.count, seed, servers=chosen.servers, kind=_kind(chosen))
         case "partitions":
             yield partitions(
                 chosen.count,
-                chosen.seed,
+                seed,
                 chosen.longest,
                 servers=chosen.servers,
                 kind=_kind(chosen),
@@ -53,7 +63,7 @@ def _reports(chosen: argparse.Namespace) -> Iterator[Report]:
             yield soak(chosen.events, chosen.rate, chosen.every)
         case "databases":
             for kind in chosen.kind or KINDS:
-                yield databases(kind, chosen.count, chosen.seed, chosen.longest)
+                yield databases(kind, chosen.count, seed, chosen.longest)
 
 
 def _arguments() -> argparse.Namespace:
@@ -68,6 +78,8 @@ def _arguments() -> argparse.Namespace:
         one = commands.add_parser(name, parents=[shared], help=text)
         one.add_argument("--count", type=int, default=count, help="how often")
         return one
+
+    commands.add_parser("all", parents=[shared], help="some of each of the following")
 
     def several(one: argparse.ArgumentParser, servers: int) -> None:
         one.add_argument("--servers", type=int, default=servers, help="of each kind")

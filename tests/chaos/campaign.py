@@ -84,6 +84,13 @@ class Trouble:
                     f"{name} has ended by itself with {server.exit_code}: {server.last_words()}"
                 )
 
+    def expect_one_leader_at_a_time(self) -> None:
+        """Note it when two servers have scheduled in one epoch."""
+        leaders = Counter(self.deployment.epochs())
+        for epoch, count in leaders.items():
+            if count > 1:
+                self.load.surprise(f"epoch {epoch} had {count} leaders")
+
 
 def campaign(
     title: str, seed: int, trouble: Callable[[Trouble], dict[str, Any]], **settings: Any
@@ -113,6 +120,7 @@ def campaign(
             except AssertionError:  # of what a server has to do and did not
                 load.surprise(traceback.format_exc())
             doer.expect_servers()
+            doer.expect_one_leader_at_a_time()
         _stop(deployment, load)
         history = load.history()
         report.figures |= {

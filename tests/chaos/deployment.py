@@ -1,6 +1,7 @@
 """The servers of a run: real processes in a directory of their own, which end with the run."""
 
 import random
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Container, Iterator, Sequence
@@ -99,13 +100,21 @@ class Deployment:
                 return name
         return None
 
+    def epochs(self) -> list[int]:
+        """The epoch of each time that an AIFlow server began to schedule."""
+        return [
+            int(found[1])
+            for line in self._log_lines()
+            if (found := re.search(r"This server schedules, in epoch (\d+)", line))
+        ]
+
     def said(self, *texts: str) -> int:
         """How many lines in the logs of the AIFlow servers hold one of these texts."""
-        return sum(
-            any(text in line for text in texts)
-            for server in self.of("aiflow")
-            for line in server.log.read_text(errors="replace").splitlines()
-        )
+        return sum(any(text in line for text in texts) for line in self._log_lines())
+
+    def _log_lines(self) -> Iterator[str]:
+        for server in self.of("aiflow"):
+            yield from server.log.read_text(errors="replace").splitlines()
 
     def processes(self) -> list[psutil.Process]:
         """All that runs of the deployment."""

@@ -10,7 +10,7 @@ import pytest
 
 from aiflow_core.model.event import EVERYTHING, Event, EventType
 
-from .history import (
+from .chaos.history import (
     Appended,
     DecisionRow,
     Entry,
@@ -21,7 +21,7 @@ from .history import (
     TaskRow,
     Transcript,
 )
-from .oracle import CHECKS, judge
+from .chaos.oracle import CHECKS, judge
 
 PLAN = Plan(
     upstream={
@@ -345,7 +345,7 @@ def test_the_oracle_finds_nothing_in_a_history_as_it_must_be() -> None:
     ],
 )
 def test_the_oracle_finds_what_was_doctored(check: str, doctor: Doctor) -> None:
-    found = [finding.check for finding in judge(doctor(GOOD)) if finding.violations]
+    found = violated(doctor(GOOD))
 
     assert any(name.startswith(check) for name in found), found
 
@@ -355,6 +355,22 @@ def test_every_check_is_shown_to_bite() -> None:
 
 
 def test_a_check_that_has_looked_at_nothing_has_shown_nothing() -> None:
-    findings = judge(replace(GOOD, appended=()))
+    found = violated(replace(GOOD, appended=()))
 
-    assert {f.check.split()[0] for f in findings if f.violations} == {"acknowledged", "events"}
+    assert {check.split()[0] for check in found} == {"acknowledged", "events"}
+
+
+def test_what_was_given_up_for_lost_may_tell_its_end_too_late() -> None:
+    told_twice = with_more("log", task_status(1, "b", 1, "FAILED", reason="killed by signal 9"))(
+        GOOD
+    )
+
+    assert "one status event per transition of a task" in violated(told_twice)
+    assert "one status event per transition of a task" not in violated(
+        replace(told_twice, several=True)
+    )
+
+
+def violated(history: History) -> set[str]:
+    """The checks that have found something."""
+    return {finding.check for finding in judge(history) if finding.violations}

@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 
-from .proxy import Fault, Network
+from .chaos.proxy import Fault, Network
 
 TIMEOUT = 0.3
 
