@@ -15,7 +15,7 @@ from .deployment import KINDS
 from .kills import kills
 from .partitions import partitions
 from .pauses import pauses
-from .recovery import recovery
+from .recovery import fail_over, recovery
 from .soak import soak
 
 
@@ -23,7 +23,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _end)
     # What clients and gRPC say of servers that are away is what was to be expected.
     logging.disable(logging.WARNING)
-    os.environ["GRPC_VERBOSITY"] = "NONE"
+    os.environ["GRPC_VERBOSITY"] = "ERROR"
     chosen = _arguments()
     print(f"seed {chosen.seed}", flush=True)
     found = False
@@ -44,6 +44,7 @@ def _reports(chosen: argparse.Namespace) -> Iterator[Report]:
                 yield pauses(10, seed, servers=2, kind=kind)
                 yield partitions(5, seed, longest=10.0, servers=2, kind=kind)
             yield recovery(20, 100_000)
+            yield fail_over(20, "postgresql")
             yield soak(100_000, 1000.0, 100)
         case "kills":
             yield kills(chosen.count, seed, servers=chosen.servers, kind=_kind(chosen))
@@ -59,6 +60,7 @@ def _reports(chosen: argparse.Namespace) -> Iterator[Report]:
             )
         case "recovery":
             yield recovery(chosen.restarts, chosen.executions)
+            yield fail_over(chosen.restarts, chosen.kind)
         case "soak":
             yield soak(chosen.events, chosen.rate, chosen.every)
         case "databases":
@@ -97,6 +99,7 @@ def _arguments() -> argparse.Namespace:
     one.add_argument("--longest", type=float, default=30.0, help="seconds that it stays away")
     one = commands.add_parser("recovery", parents=[shared], help="seconds until all goes on")
     one.add_argument("--restarts", type=int, default=20)
+    one.add_argument("--kind", choices=KINDS, default="postgresql", help="for two servers")
     one.add_argument("--executions", type=int, default=100_000, help="that are open")
     one = commands.add_parser("soak", parents=[shared], help="many events, and what grows")
     one.add_argument("--events", type=int, default=100_000)

@@ -3,6 +3,7 @@
 import json
 import random
 import shutil
+import sys
 import tempfile
 import time
 import traceback
@@ -12,6 +13,8 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from aiflow_core.model.serialization import encode
 
 from .deployment import Deployment, deployed
 from .figures import counts
@@ -129,6 +132,8 @@ def campaign(
             "attempts": f"{sum(row.attempt for row in history.tasks):,}",
         }
         report.findings = judge(history)
+        if report.violations:  # the databases may be gone with their server
+            (root / "history.json").write_bytes(encode(history))
     return report
 
 
@@ -143,12 +148,12 @@ def _stop(deployment: Deployment, load: Load) -> None:
 def evidence(report: Report) -> Iterator[Path]:
     """A directory for a run, which is kept when the run finds something wrong, or fails."""
     root = Path(tempfile.mkdtemp(prefix="aiflow-chaos-"))
-    is_clean = False
     try:
         yield root
-        is_clean = not report.violations
-    finally:
-        if is_clean:
-            shutil.rmtree(root)
-        else:
-            report.figures["evidence"] = str(root)
+    except BaseException:
+        print(f"What was noted until then is in {root}.", file=sys.stderr)
+        raise
+    if report.violations:
+        report.figures["evidence"] = str(root)
+    else:
+        shutil.rmtree(root)
