@@ -5,16 +5,28 @@ import random
 import pytest
 
 from .chaos.campaign import Report
-from .chaos.databases import KINDS, databases
+from .chaos.databases import databases
+from .chaos.deployment import KINDS
 from .chaos.kills import kills
+from .chaos.partitions import partitions
+from .chaos.pauses import pauses
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
 
 
 @pytest.fixture
 def seed() -> int:
     """The report tells it."""
     return random.randrange(2**32)
+
+
+@pytest.fixture(params=[pytest.param(k, marks=getattr(pytest.mark, k)) for k in KINDS])
+def kind(request: pytest.FixtureRequest) -> str:
+    """Of a database server that this machine has."""
+    name: str = request.param
+    if missing := KINDS[name].missing():
+        pytest.skip(f"needs {name} ({missing})")
+    return name
 
 
 def assert_clean(report: Report) -> None:
@@ -26,14 +38,17 @@ def test_nothing_is_lost_or_done_twice_through_sixty_kills(seed: int) -> None:
     assert_clean(kills(60, seed))
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        pytest.param("postgresql", marks=pytest.mark.postgresql),
-        pytest.param("mariadb", marks=pytest.mark.mariadb),
-    ],
-)
+def test_nothing_is_lost_or_done_twice_while_one_of_two_servers_dies(kind: str, seed: int) -> None:
+    assert_clean(kills(15, seed, servers=2, kind=kind))
+
+
+def test_nothing_is_lost_or_done_twice_by_who_has_stood_still(kind: str, seed: int) -> None:
+    assert_clean(pauses(5, seed, servers=2, kind=kind))
+
+
+def test_nothing_is_lost_or_done_twice_on_lines_that_fail(kind: str, seed: int) -> None:
+    assert_clean(partitions(5, seed, longest=5.0, servers=2, kind=kind))
+
+
 def test_nothing_is_lost_or_done_twice_while_databases_crash(kind: str, seed: int) -> None:
-    if missing := KINDS[kind].missing():
-        pytest.skip(f"needs {kind} ({missing})")
     assert_clean(databases(kind, 5, seed, longest=5.0))

@@ -124,7 +124,9 @@ def campaign(
                 load.surprise(traceback.format_exc())
             doer.expect_servers()
             doer.expect_one_leader_at_a_time()
+        stopping = time.monotonic()
         _stop(deployment, load)
+        report.figures["seconds until all had stopped"] = f"{time.monotonic() - stopping:.1f}"
         history = load.history()
         report.figures |= {
             "events in the log": f"{len(history.log):,}",

@@ -22,7 +22,7 @@ FINISHED = frozenset({"SUCCESS", "FAILED", "STOPPED"})
 # How an attempt may fail in a run in which processes are killed; everything else is a finding.
 EXPLAINED = re.compile(
     r"killed by signal 9|vanished without a result|The process that (starts|prepares) tasks died"
-    r"|lost with its server"
+    r"|lost (with its server|its lease)"
 )
 
 T = TypeVar("T")
