@@ -118,7 +118,7 @@ def build(session: nox.Session) -> None:
             session.run(program, *command[1:], env=env, external=True)
 
 
-@nox.session(venv_backend="none")
+@nox.session(venv_backend="none", default=False)
 def chaos(session: nox.Session) -> None:
     """Does it hold, whatever happens to it? `nox -s chaos -- kills --count 1000 --seed 7`"""
     run(session, "python", "-m", "tests.chaos", *(session.posargs or ["all"]))
