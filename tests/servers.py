@@ -186,6 +186,8 @@ class ServerProcess:
 
     def start(self) -> None:
         """Start it; it may be ready later, or never."""
+        if self._process is not None:
+            self._reap()
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(

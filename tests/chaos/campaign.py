@@ -114,14 +114,13 @@ def campaign(
         with load.running():
             doer = Trouble(deployment, load, seed)
             began = time.monotonic()
-            try:
-                measured = trouble(doer)
-                report.figures |= {"trouble": counts(doer.done), **measured}
-                report.figures["seconds of trouble"] = f"{time.monotonic() - began:.0f}"
+            with _failures_noted(load):
+                report.figures |= trouble(doer)
+            report.figures["trouble"] = counts(doer.done)
+            report.figures["seconds of trouble"] = f"{time.monotonic() - began:.0f}"
+            with _failures_noted(load):
                 deployment.start()
                 report.figures["seconds until all was quiet"] = f"{load.settle(BOUND):.1f}"
-            except AssertionError:  # of what a server has to do and did not
-                load.surprise(traceback.format_exc())
             doer.expect_servers()
             doer.expect_one_leader_at_a_time()
         stopping = time.monotonic()
@@ -137,6 +136,15 @@ def campaign(
         if report.violations:  # the databases may be gone with their server
             (root / "history.json").write_bytes(encode(history))
     return report
+
+
+@contextmanager
+def _failures_noted(load: Load) -> Iterator[None]:
+    """What a server has to do in the block and does not is noted, and the run goes on."""
+    try:
+        yield
+    except AssertionError:
+        load.surprise(traceback.format_exc())
 
 
 def _stop(deployment: Deployment, load: Load) -> None:

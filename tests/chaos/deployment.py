@@ -33,6 +33,48 @@ KINDS: dict[str, type[DatabaseServer]] = {"postgresql": PostgresServer, "mariadb
 T = TypeVar("T")
 
 
+@dataclass(frozen=True)
+class Addresses:
+    """Where clients find the servers, and where the databases are."""
+
+    server_address: str
+    log_uri: str
+    metadata_database: str
+    log_database: str
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """What lies between the members, the database and the clients.
+
+    Attributes:
+        network: has the lines; None: there is nothing in between.
+        machines: one for each member; none: all are on this one.
+    """
+
+    network: Network | None = None
+    machines: Sequence[Machine] = ()
+
+    def way(self, who: int, whom: str, host: str, port: int) -> str:
+        """`host:port` at which `who` (the number of a member, 0 for clients) reaches `whom`."""
+        if self.network is None:
+            return f"{host}:{port}"
+        at = self.machines[who - 1].outside if self.machines and who else "127.0.0.1"
+        return f"{at}:{self.network.line(f'{_named(who)} > {whom}', host, port, at)}"
+
+    def host(self, number: int) -> str:
+        """Where the servers of a member listen."""
+        return self.machines[number - 1].inside if self.machines else "127.0.0.1"
+
+    def prefix(self, number: int) -> Sequence[str]:
+        """What lets a command run on the machine of a member."""
+        return self.machines[number - 1].prefix if self.machines else ()
+
+
+def _named(who: int) -> str:
+    return f"member-{who}" if who else "clients"
+
+
 class Deployment:
     """The servers, by name, and what is running of them.
 
@@ -50,10 +92,10 @@ class Deployment:
         self,
         root: Path,
         members: Sequence[TwoServers],
-        addresses: "Addresses",
+        addresses: Addresses,
         lease: float,
         database: DatabaseServer | None,
-        wiring: "Wiring",
+        wiring: Wiring,
     ) -> None:
         self.root = root
         self.members = members
@@ -140,48 +182,6 @@ class Deployment:
             parent = _or_none(process.parent)
             if _is_of_zygotes(process):
                 yield process, parent
-
-
-@dataclass(frozen=True)
-class Addresses:
-    """Where clients find the servers, and where the databases are."""
-
-    server_address: str
-    log_uri: str
-    metadata_database: str
-    log_database: str
-
-
-@dataclass(frozen=True)
-class Wiring:
-    """What lies between the members, the database and the clients.
-
-    Attributes:
-        network: has the lines; None: there is nothing in between.
-        machines: one for each member; none: all are on this one.
-    """
-
-    network: Network | None = None
-    machines: Sequence[Machine] = ()
-
-    def way(self, who: int, whom: str, host: str, port: int) -> str:
-        """`host:port` at which `who` (the number of a member, 0 for clients) reaches `whom`."""
-        if self.network is None:
-            return f"{host}:{port}"
-        at = self.machines[who - 1].outside if self.machines and who else "127.0.0.1"
-        return f"{at}:{self.network.line(f'{_named(who)} > {whom}', host, port, at)}"
-
-    def host(self, number: int) -> str:
-        """Where the servers of a member listen."""
-        return self.machines[number - 1].inside if self.machines else "127.0.0.1"
-
-    def prefix(self, number: int) -> Sequence[str]:
-        """What lets a command run on the machine of a member."""
-        return self.machines[number - 1].prefix if self.machines else ()
-
-
-def _named(who: int) -> str:
-    return f"member-{who}" if who else "clients"
 
 
 @contextmanager
@@ -277,7 +277,8 @@ def _introduce(members: Sequence[TwoServers], wiring: Wiring) -> Addresses:
         )
         file = member.home / "aiflow_client.yaml"
         configure(file, server_address=clients.server_address)
-        file.write_text(file.read_text().replace("${AIFLOW_HOME}/blob", str(_blobs(members))))
+        blobs = members[0].home / "blob"
+        file.write_text(file.read_text().replace("${AIFLOW_HOME}/blob", str(blobs)))
     return clients
 
 
@@ -301,10 +302,6 @@ def _through(wiring: Wiring, who: int, whose: str, uri: str) -> str:
         return uri
     host, _, port = wiring.way(who, whose, url.host, url.port).rpartition(":")
     return url.set(host=host, port=int(port)).render_as_string(hide_password=False)
-
-
-def _blobs(members: Sequence[TwoServers]) -> Path:
-    return members[0].home / "blob"
 
 
 @contextmanager

@@ -86,18 +86,16 @@ class Notes:
 
 
 class Load:
-    """All who ask something of a deployment. A context manager: nobody asks after its end.
+    """All who ask something of a deployment.
 
     Args:
         seed: of their choices.
-        pace: a factor for all their pauses.
     """
 
-    def __init__(self, deployment: Deployment, seed: int, pace: float = 1.0) -> None:
+    def __init__(self, deployment: Deployment, seed: int) -> None:
         self.deployment = deployment
         self.plan = replace(PLAN, schedules={})
         self._seed = seed
-        self._pace = pace
         self._done = threading.Event()
         self._given_up = threading.Event()
         self._asking: list[threading.Thread] = []
@@ -213,7 +211,7 @@ class Load:
     ) -> None:
         number = 0
         with closing(self.log()) as log:
-            while not self._done.wait(choices.uniform(0, 2 * pause) * self._pace):
+            while not self._done.wait(choices.uniform(0, 2 * pause)):
                 batch = [
                     Event(
                         key=choices.choice(keys),
@@ -231,9 +229,9 @@ class Load:
 
     def _start_again_and_again(self, choices: random.Random, name: str, workflow: str) -> None:
         with self.scheduler() as scheduler:
-            while not self._done.wait(choices.uniform(0, 0.4) * self._pace):
+            while not self._done.wait(choices.uniform(0, 0.4)):
                 execution = self._begin(workflow)
-                while not self._done.wait(0.3 * self._pace):
+                while not self._done.wait(0.3):
                     asked = execution.id
                     execution = self._ask(lambda i=asked: scheduler.get_workflow_execution(i))
                     if execution.status in FINISHED:

@@ -9,10 +9,10 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise, product
 from typing import Any, TypeVar
 
-from aiflow_core.model.event import Event, EventType, key_matches
+from aiflow_core.model.event import Event, EventType
 from aiflow_core.model.timing import next_fire
 
 from .history import Entry, ExecutionRow, History, TaskRow
@@ -215,21 +215,23 @@ def downstream_starts(history: History) -> Iterator[str]:
 def rule_events(history: History) -> Iterator[str]:
     decided = Counter((d.offset, d.execution, d.task) for d in history.decisions)
     stopped = {c["workflow_execution_id"]: e.offset for e, c in _commands(history, "StopExecution")}
-    events = [event for event in history.log if event.type is EventType.USER]
+    # Key, and the execution that is meant (None: all) -> events. Looked up, because there are many.
+    sent = _grouped(
+        (event for event in history.log if event.type is EventType.USER),
+        lambda event: (event.key, event.workflow_execution_id),
+    )
     for execution in history.executions:
         until = stopped.get(execution.id, len(history.log) + 1)
         for task, keys in history.plan.heard.get(execution.workflow, {}).items():
-            for event in events:
-                meant = event.workflow_execution_id in (None, execution.id)
-                if not meant or not any(key_matches(key, event.key) for key in keys):
-                    continue
+            whom = product(keys, (None, execution.id))
+            for event in chain.from_iterable(sent.get(one, ()) for one in whom):
                 wanted = int(execution.event_offset < event.offset < until)
-                if wanted or decided[event.offset, execution.id, task]:
+                found = decided[event.offset, execution.id, task]
+                if wanted or found:
                     yield _unless(
-                        decided[event.offset, execution.id, task] == wanted,
-                        f"event {event.offset} ({event.key}) was decided on "
-                        f"{decided[event.offset, execution.id, task]} times for {task} of "
-                        f"execution {execution.id}, not {wanted}",
+                        found == wanted,
+                        f"event {event.offset} ({event.key}) was decided on {found} times for "
+                        f"{task} of execution {execution.id}, not {wanted}",
                     )
 
 
