@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from aiflow_core.errors import UnavailableError
+from aiflow_core.errors import NoRoomError
 from aiflow_core.model.event import Event
 from aiflow_event_store_sql.group_commit import GroupCommit
 
@@ -139,20 +139,22 @@ def test_a_list_that_cannot_be_stored_does_not_spoil_the_others(pool: ThreadPool
     assert isinstance(b, ValueError)
 
 
-def test_when_the_database_is_away_all_are_told_and_nobody_tries_alone(
+def test_when_the_database_has_no_room_all_are_told_so_and_nobody_tries_alone(
     pool: ThreadPoolExecutor,
 ) -> None:
-    class Away(Log):
+    class Full(Log):
         def at_the_second(self, keys: list[str]) -> None:
-            raise UnavailableError("The database is away.", next_step="Wait.")
+            raise NoRoomError("The database is full.", next_step="Wait.")
 
-    log = Away()
+    log = Full()
     group = GroupCommit(log.commit)
 
     _, *errors = append_while_the_first_is_held_up(group, log, pool, "abc")
 
     assert log.commits == [["first"], ["a", "b", "c"]]
-    assert [str(error) for error in errors] == ["The database is away. Wait."] * 3
+    assert [str(error) for error in errors] == ["The database is full. Wait."] * 3
+    assert {type(error) for error in errors} == {NoRoomError}
+    assert len(set(map(id, errors))) == 3
     assert group.append([Event("later")]) == [Event("later")]
 
 
