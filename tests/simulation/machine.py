@@ -141,6 +141,7 @@ class SimulatedExecutor(Executor):
             self.adopt(request)
         elif key not in self._known:
             self._known.add(key)
+            self._stopped.discard(key)  # that was before
             self._later(50, lambda: self._start(request))
 
     def adopt(self, request: AttemptRequest) -> None:
@@ -163,6 +164,10 @@ class SimulatedExecutor(Executor):
             self._later(100, lambda: self._machine.end(process, TaskStatus.STOPPED))
 
     def stop_all(self) -> None:
+        for key in self._known - self._machine.processes.keys():
+            self._stopped.add(key)
+            self._tell(AttemptReport(key=key, status=TaskStatus.STOPPED))
+        self._known.clear()
         for process in list(self._machine.processes.values()):
             self._machine.end(process, TaskStatus.STOPPED)
 

@@ -11,6 +11,7 @@ from aiflow_core.errors import UnavailableError
 from aiflow_core.model.event import EVERYTHING, Event, EventFilter, EventType, derived_event_id
 from aiflow_core.model.serialization import encode
 from aiflow_core.specs.event_store import EventStore, Subscription
+from aiflow_core.specs.executor import alone
 from aiflow_core.testing.blob_manager import MemoryBlobManager
 from aiflow_event_store_sql.event_store import SqlEventStore
 from aiflow_scheduler_event.running import Running
@@ -172,9 +173,8 @@ class Server:
             ha_ttl=TTL,
         )
         self.running.hosts = Hosts(self)  # type: ignore[assignment]
-        executor.start(
-            ExitStack(), deployment, MemoryBlobManager(), self.running.report, self.running.claim
-        )
+        claim = self.running.claim if self._ha else alone
+        executor.start(ExitStack(), deployment, MemoryBlobManager(), self.running.report, claim)
         self.world.note(self.name, "starts")
         self.act(self._join)
         self.later(1000 * TTL / 3, self._attend)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from .simulate import Desk, desk, simulate
+from .simulate import PAUSES, Desk, desk, simulate
 
 SEEDS = 200
 AT_ONCE = 20
@@ -40,6 +40,11 @@ def test_whatever_goes_wrong_nothing_is_lost_and_nothing_done_twice(
 @pytest.mark.parametrize("seed", ONCE_FAILED)
 def test_what_once_failed_does_not_fail_again(place: Desk, seed: int) -> None:
     simulate(seed, place)
+
+
+@pytest.mark.parametrize("seed", [13, 117])
+def test_servers_that_cannot_be_relied_upon_once_failed_at_this(place: Desk, seed: int) -> None:
+    simulate(seed, place, PAUSES)
 
 
 def test_a_seed_is_played_the_same_again(place: Desk) -> None:

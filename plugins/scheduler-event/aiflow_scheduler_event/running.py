@@ -106,6 +106,8 @@ class Running:
         request = self._requests.get(key)
         if request is None:
             return  # a repetition: its final report is on its way to the log
+        if self._claiming and key not in self._claimed:
+            return  # it only waited here, and may run elsewhere
         if report.status in TASK_FINISHED:
             del self._requests[key]
             self._claimed.discard(key)
@@ -132,9 +134,18 @@ class Running:
                 self.reporter.append(entry.event, arrived)
 
     def _stop(self, key: AttemptKey) -> None:
-        # What another server has claimed it stops by itself, see `_stop_own`.
-        if not self._claiming or self._claims.claim_stop(key, self._me):
+        if self._may_stop(key):
             self._executor.stop(key)
+
+    def _may_stop(self, key: AttemptKey) -> bool:
+        """Whether the attempt is this server's to stop. What another one has claimed that one stops
+        by itself, see `_stop_own`."""
+        if not self._claiming:
+            return True
+        granted = self._claims.claim_stop(key, self._me)
+        if granted:
+            self._claimed.add(key)
+        return granted
 
     def _resume(self, state: State) -> None:
         """Take up again what was under way: everything here may be a repetition."""
@@ -185,7 +196,8 @@ class Running:
                 case TaskStatus.QUEUED:
                     self._executor.submit(request)
                 case TaskStatus.RUNNING:
+                    self._claimed.add(request.key)
                     self._executor.adopt(request)
-                case TaskStatus.STOPPING:
+                case TaskStatus.STOPPING if self._may_stop(request.key):
                     self._executor.adopt(request)
-                    self._stop(live.attempt)
+                    self._executor.stop(request.key)
