@@ -1,6 +1,7 @@
 """The event scheduler as a whole: its contract, and what crashes and outages leave of it."""
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,13 @@ from typing import Any
 import pytest
 
 from aiflow_core.deployment import Deployment
-from aiflow_core.errors import ConfigError, ConflictError, UnavailableError, UsageError
+from aiflow_core.errors import (
+    ConfigError,
+    ConflictError,
+    NotFoundError,
+    UnavailableError,
+    UsageError,
+)
 from aiflow_core.model.condition import CustomCondition, SingleEventCondition
 from aiflow_core.model.event import EVERYTHING, Event, EventFilter, EventType
 from aiflow_core.model.execution import AttemptKey, AttemptReport, AttemptRequest
@@ -490,6 +497,23 @@ class TestRedriving:
             "evaluation 2: task x, rule 1",
         )
         assert after.event == before.event
+
+    def test_of_many_that_redrive_one_letter_one_does(self, site: Site) -> None:
+        scheduler = site.start()
+        (letter,) = scheduler.get_dead_letter(bury_poison(site, scheduler))
+
+        def redrive(_: int) -> bool:
+            try:
+                scheduler.redrive_dead_letter(letter.offset, letter.consumer)
+            except NotFoundError:
+                return False
+            return True
+
+        with ThreadPoolExecutor(8) as pool:
+            assert sum(pool.map(redrive, range(8))) == 1
+
+        asked = [d for d in scheduler._store.decisions(1, "x") if d.what == "ASK AGAIN"]
+        assert len(asked) == 1
 
     def test_of_an_execution_that_has_ended_nothing_is_redriven(self, site: Site) -> None:
         scheduler = site.start()
