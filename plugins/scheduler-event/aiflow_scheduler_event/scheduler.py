@@ -529,8 +529,9 @@ class EventScheduler(
         keys = [letter.key for letter in self._store.dead_letters()]
         request_id = current_request_id()
         for first in range(0, len(keys), _DROPPED_AT_ONCE):
-            with request(derived_event_id(request_id, first)):
-                self._carry_out(DropDeadLetters(tuple(keys[first : first + _DROPPED_AT_ONCE])))
+            some = tuple(keys[first : first + _DROPPED_AT_ONCE])
+            with request(derived_event_id(request_id, some[0].offset, some[0].consumer)):
+                self._carry_out(DropDeadLetters(some))
         return len(keys)
 
     def _once(
