@@ -67,7 +67,8 @@ def workflow_status(execution: int, status: str) -> Event:
 
 def tick(moment: int) -> Event:
     timer = {"key": {"kind": "SCHEDULE", "owner": 1, "task_name": ""}, "fire_at": moment}
-    return Event("timer.SCHEDULE", json.dumps(timer), type=EventType.TIMER)
+    value = json.dumps({"timer": timer, "now_ms": moment})
+    return Event("timer.SCHEDULE", value, type=EventType.TIMER)
 
 
 def logged(*events: Event) -> tuple[Event, ...]:

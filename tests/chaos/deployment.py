@@ -135,11 +135,12 @@ class Deployment:
     def leader(self) -> str | None:
         """The name of the AIFlow server that has the lease to schedule."""
         leases = rows(self.addresses.metadata_database, "lease")
-        holders = {row["holder"] for row in leases if row["name"] == "scheduler"}
-        for name, server in self.servers.items():
+        holders = [row["holder"] for row in leases if row["name"] == "scheduler"]
+        for server in self.of("aiflow"):
             file = server.servers.home / "server_id"
-            if server.program == "aiflow" and file.exists() and file.read_text() in holders:
-                return name
+            # The holder is the server since its machine was started.
+            if file.exists() and any(holder.startswith(file.read_text()) for holder in holders):
+                return server.name
         return None
 
     def epochs(self) -> list[int]:

@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, pairwise, product
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from aiflow_core.model.event import Event, EventType
 from aiflow_core.model.timing import next_fire
@@ -167,27 +167,40 @@ def triggers(history: History) -> Iterator[str]:
 def ticks(history: History) -> Iterator[str]:
     started = _grouped(_of_type(history, "PERIODIC"), lambda row: row.event_offset)
     paused = {c["schedule_id"]: e.offset for e, c in _commands(history, "PauseSchedule")}
-    fired: dict[int, list[tuple[Event, int]]] = defaultdict(list)
-    for event in history.log:
-        if event.type is EventType.TIMER and event.key == "timer.SCHEDULE":
-            timer = json.loads(event.value or "")
-            fired[timer["key"]["owner"]].append((event, timer["fire_at"]))
+    fired = _grouped(_ticks(history), lambda tick: tick.schedule)
     for schedule, (workflow, expression) in history.plan.schedules.items():
-        for event, moment in fired[schedule]:
-            due = event.offset < paused.get(schedule, event.offset + 1)
-            rows = started.pop(event.offset, [])
+        for tick in fired.get(schedule, []):
+            due = tick.offset < paused.get(schedule, tick.offset + 1)
+            rows = started.pop(tick.offset, [])
             yield _unless(
                 [row.workflow for row in rows] == [workflow] * due,
-                f"the tick of schedule {schedule} for {moment} has started {rows}",
+                f"{tick} has started {rows}",
             )
-        for (event, _), (_, moment) in pairwise(fired[schedule]):
-            due_at = next_fire(expression, event.create_time)
-            yield _unless(
-                moment == due_at,
-                f"schedule {schedule}: a tick for {moment} came where {due_at} was due",
-            )
+        for one, other in pairwise(fired.get(schedule, [])):
+            due_at = next_fire(expression, one.now)
+            yield _unless(other.moment == due_at, f"{other} came where {due_at} was due")
     for offset, rows in started.items():
         yield f"no tick at {offset} for {rows}"
+
+
+class _Tick(NamedTuple):
+    schedule: int
+    moment: int
+    offset: int
+    now: int
+
+
+def _ticks(history: History) -> Iterator[_Tick]:
+    """The ticks in the log, with the time that it was for the scheduler, which never goes back."""
+    now = 0
+    for event in history.log:
+        now = max(now, event.create_time)
+        if event.type is EventType.TIMER:
+            alarm = json.loads(event.value or "")
+            key, moment = alarm["timer"]["key"], alarm["timer"]["fire_at"]
+            now = max(now, moment, alarm["now_ms"])
+            if key["kind"] == "SCHEDULE":
+                yield _Tick(key["owner"], moment, event.offset, now)
 
 
 @check("one look at a task per success upstream, and one start")
