@@ -163,7 +163,7 @@ class LogMachine(Machine):
 
     @rule(which=ANY_ONE, events=LISTS)
     def append(self, which: int, events: list[Event]) -> None:
-        self._stored(events, self.store(which).append(events))
+        self.check_stored(events, self.store(which).append(events))
 
     @precondition(lambda self: self.model.entries)
     @rule(which=ANY_ONE, again=st.lists(ANY_ONE, min_size=1, max_size=4), new=LISTS)
@@ -171,7 +171,7 @@ class LogMachine(Machine):
         """What a producer does who does not know how far his list came."""
         entries = self.model.entries
         events = [replace(entries[n % len(entries)], value="other") for n in again] + new
-        self._stored(events, self.store(which).append(events))
+        self.check_stored(events, self.store(which).append(events))
 
     @precondition(lambda self: len(self.stores) > 1)
     @rule(lists=st.tuples(LISTS, LISTS))
@@ -191,7 +191,8 @@ class LogMachine(Machine):
                 return
         raise AssertionError(f"neither was first: {answers}")
 
-    def _stored(self, given: list[Event], answer: list[Event]) -> None:
+    def check_stored(self, given: list[Event], answer: list[Event]) -> None:
+        """The answer to the append of these events is right."""
         given = self._with_ids(given, answer)
         assert answer == self.model.append(given, self.clock.now_ms())
 

@@ -2,22 +2,51 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import rule
 from sqlalchemy import bindparam, literal, select, update
 
 from aiflow_core.clock import Clock
 from aiflow_core.database import open_engine
-from aiflow_core.testing.event_store_model import LogMachine
+from aiflow_core.model.event import Event
+from aiflow_core.testing.event_store_model import ANY_ONE, LISTS, LogMachine
 from aiflow_core.testing.models import Runner
 from aiflow_event_store_sql import queries
 from aiflow_event_store_sql.event_store import SqlEventStore
 from aiflow_event_store_sql.subscription import Tail
 from aiflow_event_store_sql.tables import event, log_head
+from aiflow_event_store_sql.writer import SqlLogTransaction
 
 pytestmark = pytest.mark.model
+
+
+class Abandoned(Exception):
+    """Somebody does not go through with a transaction."""
+
+
+class SqlLogMachine(LogMachine):
+    """Appends in transactions of others as well, who may abandon them."""
+
+    @rule(which=ANY_ONE, lists=st.lists(LISTS, max_size=3), abandoned=st.booleans())
+    def append_in_a_transaction(
+        self, which: int, lists: list[list[Event]], abandoned: bool
+    ) -> None:
+        store = self.store(which)
+        assert isinstance(store, SqlEventStore)
+        answers = []
+        try:
+            with store.transaction() as transaction:
+                answers = [transaction.append(events) for events in lists]
+                if abandoned:
+                    raise Abandoned
+        except Abandoned:
+            return
+        for events, answer in zip(lists, answers, strict=True):
+            self.check_stored(events, answer)
+
 
 MakeMachine = Callable[[], LogMachine]
 
@@ -34,7 +63,7 @@ def machines(url: str) -> Iterator[MakeMachine]:
         with engine.begin() as connection:
             connection.execute(event.delete())
             connection.execute(log_head.update().values(seq=0, last_ms=0))
-        return LogMachine(open_store, stores=2, durable=True)
+        return SqlLogMachine(open_store, stores=2, durable=True)
 
     engine = open_engine(url)
     with closing(open_store(Clock())) as store:
@@ -69,8 +98,8 @@ def answer_a_repeat_with_itself(patch: pytest.MonkeyPatch) -> None:
 
 
 def take_a_known_id_again(patch: pytest.MonkeyPatch) -> None:
-    inner = SqlEventStore._stored
-    patch.setattr(SqlEventStore, "_stored", lambda *args: dict(list(inner(*args).items())[1:]))
+    inner = SqlLogTransaction._stored
+    patch.setattr(SqlLogTransaction, "_stored", lambda *args: dict(list(inner(*args).items())[1:]))
 
 
 def remember_what_was_cut(patch: pytest.MonkeyPatch) -> None:
@@ -94,11 +123,11 @@ def look_at_nobody_else(patch: pytest.MonkeyPatch) -> None:
 )
 def test_a_fault_is_found(
     fault: Callable[[pytest.MonkeyPatch], None],
-    tmp_path: Path,
+    quick_sqlite_url: str,
     run_model: Runner,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     fault(monkeypatch)
 
-    with machines(f"sqlite:///{tmp_path / 'log.db'}") as make:
+    with machines(quick_sqlite_url) as make:
         assert run_model.finds(make, runs=60)

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -282,11 +281,11 @@ def _with(patch: pytest.MonkeyPatch, name: str, change: Callable[[Any], Any]) ->
 )
 def test_a_fault_is_found(
     fault: Callable[[pytest.MonkeyPatch], None],
-    tmp_path: Path,
+    quick_sqlite_url: str,
     run_model: Runner,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     fault(monkeypatch)
 
-    with machines(f"sqlite:///{tmp_path / 'test.db'}") as make:
+    with machines(quick_sqlite_url) as make:
         assert run_model.finds(make, runs=60)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -381,9 +380,9 @@ def leave_the_time_out_set(patch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_a_fault_is_found(
-    fault: Fault, tmp_path: Path, run_model: Runner, monkeypatch: pytest.MonkeyPatch
+    fault: Fault, quick_sqlite_url: str, run_model: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fault(monkeypatch)
 
-    with machines(f"sqlite:///{tmp_path / 'test.db'}") as make:
+    with machines(quick_sqlite_url) as make:
         assert run_model.finds(make, runs=100)

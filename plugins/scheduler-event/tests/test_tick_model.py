@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 from hypothesis import strategies as st
@@ -267,11 +266,11 @@ def tick_one_minute_late(patch: pytest.MonkeyPatch) -> None:
 )
 def test_a_fault_is_found(
     fault: Callable[[pytest.MonkeyPatch], None],
-    tmp_path: Path,
+    quick_sqlite_url: str,
     run_model: Runner,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     fault(monkeypatch)
 
-    with machines(f"sqlite:///{tmp_path / 'test.db'}") as make:
+    with machines(quick_sqlite_url) as make:
         assert run_model.finds(make, runs=60)
