@@ -19,6 +19,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
+import psutil
+
 from aiflow_core.clock import to_ms
 from aiflow_core.model.serialization import decode
 from aiflow_core.testing.timing_model import first_after
@@ -277,6 +279,14 @@ def staged(root: Path, case: Case) -> Iterator[Stage]:
         yield stage
     finally:
         kill(processes_of(servers.home))
+        sweep()
+
+
+def sweep() -> None:
+    """Remove what faketime keeps in memory for processes that were killed."""
+    for file in Path("/dev/shm").glob("*faketime_s*_*"):
+        if not psutil.pid_exists(int(file.name.rpartition("_")[2])):
+            file.unlink(missing_ok=True)
 
 
 def play(root: Path, case: Case) -> Findings:
