@@ -23,7 +23,7 @@ from .machine import Machine, SimulatedExecutor
 from .oracle import Violation
 from .world import Crash, World
 
-TTL = 3.0
+TTL = 1.0
 """Seconds that a lease lasts."""
 
 _DATABASE = ("scheduler.commit", "claim", "lease")

@@ -33,8 +33,10 @@ def test_whatever_goes_wrong_nothing_is_lost_and_nothing_done_twice(
 ) -> None:
     outcomes = [simulate(seed, place) for seed in range(first, first + AT_ONCE)]
 
-    assert all(outcome.events > 20 and outcome.processes > 5 for outcome in outcomes)
-    assert any(outcome.crashes for outcome in outcomes)
+    # Much has happened, or nothing was shown.
+    assert sum(outcome.events for outcome in outcomes) > 50 * AT_ONCE
+    assert sum(outcome.processes for outcome in outcomes) > 10 * AT_ONCE
+    assert sum(outcome.crashes for outcome in outcomes) > 0
 
 
 @pytest.mark.parametrize("seed", ONCE_FAILED)

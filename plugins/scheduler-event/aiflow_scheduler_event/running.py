@@ -96,7 +96,7 @@ class Running:
         granted = self._claims.claim(key, self.membership.worker)
         if granted:
             self._claimed.add(key)
-        else:
+        elif key not in self._claimed:
             self._requests.pop(key, None)
         return granted
 
