@@ -58,11 +58,11 @@ class Executor(ABC):
         """
 
     @abstractmethod
-    def renew(self, seconds: float) -> None:
-        """Let attempts that run or will be started go on for `seconds` from now, and no longer
-        unless this is called again: then the executor ends them by force and starts none, also when
-        the process that was to call has died meanwhile. One that is shared ends none, but starts
-        none either.
+    def renew(self, until: float) -> None:
+        """Let attempts that run or will be started go on until a moment of the deployment's
+        monotonic clock, and no longer unless this is called again: then the executor ends them by
+        force and starts none, also when the process that was to call has died meanwhile. One that
+        is shared ends none, but starts none either.
 
         Never called: there is no limit. This is what makes it safe for another server to give an
         attempt up as lost when it has not heard of this one for long enough.

@@ -69,10 +69,10 @@ class MemoryExecutor(Executor):
         self._claim = claim
         stack.callback(self._close)
 
-    def renew(self, seconds: float) -> None:
+    def renew(self, until: float) -> None:
         with self._lock:
             self._look_at_time()
-            self._until = self._clock.monotonic() + seconds
+            self._until = until
         self._say()
         self._watch_time()
         self._wake.set()
@@ -397,6 +397,10 @@ class Stage:
         """The processes that tasks noted when they started."""
         return [int(line.split()[2]) for line in self.journal("start")]
 
+    def renew(self, seconds: float) -> None:
+        """Let attempts live for `seconds` from now."""
+        self.executor.renew(self.clock.monotonic() + seconds)
+
     def leave(self) -> None:
         """Unwind the executor; what runs goes on."""
         self._stack.close()
@@ -479,7 +483,8 @@ class Host:
         self._tell("adopt", request)
 
     def renew(self, seconds: float) -> None:
-        self._tell("renew", seconds)
+        # One clock for all processes of a machine.
+        self._tell("renew", time.monotonic() + seconds)
 
     @property
     def is_dead(self) -> bool:
@@ -752,7 +757,7 @@ class SharingContract(ABC):
         request = self.begin(stage)
 
         for _ in range(5):
-            stage.executor.renew(10)
+            stage.renew(10)
             stage.clock.advance(9)
             self.catch_up(stage)
 
@@ -761,7 +766,7 @@ class SharingContract(ABC):
         assert stage.final(request).status is TaskStatus.SUCCESS
 
     def test_what_is_not_renewed_is_ended_by_force(self, stage: Stage) -> None:
-        stage.executor.renew(10)
+        stage.renew(10)
         request = self.begin(stage)
         stage.clock.advance(9)
         self.catch_up(stage)
@@ -777,7 +782,7 @@ class SharingContract(ABC):
     def test_an_attempt_that_ran_before_the_first_lease_has_one_as_well(self, stage: Stage) -> None:
         request = self.begin(stage)
 
-        stage.executor.renew(10)
+        stage.renew(10)
         stage.clock.advance(11)
 
         assert "lost its lease" in stage.final(request).reason
@@ -785,17 +790,17 @@ class SharingContract(ABC):
     def test_a_renewal_that_comes_too_late_saves_nothing_and_lets_others_begin(
         self, stage: Stage
     ) -> None:
-        stage.executor.renew(10)
+        stage.renew(10)
         request = self.begin(stage, 1)
 
         stage.clock.advance(11)
-        stage.executor.renew(10)
+        stage.renew(10)
 
         assert "lost its lease" in stage.final(request).reason
         self.begin(stage, 2)
 
     def test_nothing_begins_without_a_lease_that_there_was(self, stage: Stage) -> None:
-        stage.executor.renew(10)
+        stage.renew(10)
         ended = self.begin(stage, 1)
         stage.clock.advance(11)
         stage.final(ended)
@@ -808,14 +813,14 @@ class SharingContract(ABC):
 
         assert request.key not in stage.asked
         assert not stage.statuses(request)
-        stage.executor.renew(10)
+        stage.renew(10)
         stage.await_report(request, TaskStatus.RUNNING)
 
     def test_a_claim_that_is_granted_too_late_starts_nothing(self, stage: Stage) -> None:
-        stage.executor.renew(10)
+        stage.renew(10)
         request = stage.submit_held("waits")
         stage.clock.advance(11)
-        stage.executor.renew(10)
+        stage.renew(10)
 
         stage.let_claim(request)
 

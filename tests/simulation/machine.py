@@ -72,10 +72,10 @@ class Machine:
         for watcher in list(self._watchers.values()):
             watcher(process.report)
 
-    def renew(self, seconds: float) -> None:
-        """Let what runs here live so much longer."""
-        self.deadline = self.world.now + 1000 * seconds
-        self.world.after(1000 * seconds, self._enforce)
+    def renew(self, deadline: float) -> None:
+        """Let what runs here live until then, in milliseconds."""
+        self.deadline = deadline
+        self.world.after(max(0.0, deadline - self.world.now), self._enforce)
 
     def _enforce(self) -> None:
         if self.deadline is not None and self.world.now >= self.deadline:
@@ -128,12 +128,12 @@ class SimulatedExecutor(Executor):
         self._claim = claim
         self._machine.watch(deployment.home.name, self._ended)
 
-    def renew(self, seconds: float) -> None:
+    def renew(self, until: float) -> None:
         if self._is_late():
             self._term += 1
-        self._deadline = self._machine.world.now + 1000 * seconds
+        self._deadline = 1000 * until
         if not self.is_shared:
-            self._machine.renew(seconds)
+            self._machine.renew(self._deadline)
 
     def submit(self, request: AttemptRequest) -> None:
         key = request.key

@@ -136,12 +136,13 @@ class LocalExecutor(Executor):
         stack.callback(thread.join)
         stack.callback(self._loop.call_soon_threadsafe, self._closing.set)
 
-    def renew(self, seconds: float) -> None:
+    def renew(self, until: float) -> None:
         # Processes live by the machine's clock, this executor by that of the deployment: the same,
-        # except in tests.
-        now = Clock().monotonic()
-        renewal = Renewal(at=now, until=now + seconds)
-        self._loop.call_soon_threadsafe(self._renew, self._clock.monotonic(), seconds, renewal)
+        # except in tests. In this order, so that standing still in between takes time away.
+        moment = Clock().monotonic()
+        now = self._clock.monotonic()
+        renewal = Renewal(at=moment, until=moment + until - now)
+        self._loop.call_soon_threadsafe(self._renew, now, until, renewal)
 
     def submit(self, request: AttemptRequest) -> None:
         self._loop.call_soon_threadsafe(self._attend, request, True)
@@ -357,10 +358,10 @@ class LocalExecutor(Executor):
 
     # --- the lease ---
 
-    def _renew(self, now: float, seconds: float, renewal: Renewal) -> None:
+    def _renew(self, now: float, until: float, renewal: Renewal) -> None:
         is_first = self._renewal is None
         self._look_at_lease(now)  # too late for what ran when the last one ended
-        self._leased_until, self._renewal = now + seconds, renewal
+        self._leased_until, self._renewal = until, renewal
         self._is_leased.set()
         self._lease_changed.set()
         self._tell_lease()

@@ -123,14 +123,14 @@ class StartsWhatWasStopped(MemoryExecutor):
 
 
 class NeverKills(MemoryExecutor):
-    def renew(self, seconds: float) -> None:
+    def renew(self, until: float) -> None:
         pass
 
 
 class KillsThoughRenewed(MemoryExecutor):
-    def renew(self, seconds: float) -> None:
+    def renew(self, until: float) -> None:
         if not self._watch:
-            super().renew(seconds)
+            super().renew(until)
 
 
 class KillsWithoutALease(MemoryExecutor):
@@ -140,9 +140,9 @@ class KillsWithoutALease(MemoryExecutor):
 
 
 class SparesWhatIsOlderThanTheLease(MemoryExecutor):
-    def renew(self, seconds: float) -> None:
+    def renew(self, until: float) -> None:
         self._older = set(self.running)
-        super().renew(seconds)
+        super().renew(until)
 
     def _end(self, key: AttemptKey, status: TaskStatus, reason: str) -> None:
         if key not in self._older or status is TaskStatus.STOPPED:
@@ -169,9 +169,9 @@ class StartsWhatItClaimedTooLongAgo(MemoryExecutor):
 
 
 class NeverStartsAgain(MemoryExecutor):
-    def renew(self, seconds: float) -> None:
+    def renew(self, until: float) -> None:
         if self._clock.monotonic() < self._until:
-            super().renew(seconds)
+            super().renew(until)
 
 
 class LocalStartsWithoutAsking(LocalExecutor):
@@ -201,9 +201,9 @@ class LocalLooksOnlyWhenRenewed(LocalExecutor):
 
 
 class LocalForgetsTheEndOfALease(LocalExecutor):
-    def _renew(self, now: float, seconds: float, renewal: Renewal) -> None:
+    def _renew(self, now: float, until: float, renewal: Renewal) -> None:
         self._leased_until = float("inf")
-        super()._renew(now, seconds, renewal)
+        super()._renew(now, until, renewal)
 
 
 def broken(executor: type[Executor], *tests: str) -> list[Any]:

@@ -132,7 +132,7 @@ def test_what_another_executor_takes_over_lives_by_its_lease(stage: Stage, host:
     pids = begin(stage, host, taken, left)
     host.kill()
 
-    stage.executor.renew(DEADLINE)
+    stage.renew(DEADLINE)
     stage.executor.adopt(taken)
 
     wait_until(lambda: sum(map(is_running, pids)) == 1, "the other ends with the old lease")

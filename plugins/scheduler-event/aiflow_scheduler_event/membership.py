@@ -36,7 +36,7 @@ class Membership:
         worker: names it as long as its machine is up.
         ttl: seconds that a lease lasts.
         ha: there may be other servers.
-        renew: told how many seconds longer the attempts of this server may live.
+        renew: told until when (of the monotonic clock) the attempts of this server may live.
         end_attempts: ends them all and returns when they are gone.
         look_after_own: called again and again, for what other servers want of this one.
         lost: told of each worker's lease that has run out, as long as this server leads.
@@ -161,7 +161,7 @@ class Membership:
         if self._worker is None:
             self._worker = self._leases.take(WORKER + self._name, self._name, self._ttl_ms)
         if self._worker is not None:
-            self._renew(self._ttl * _LIVES - (self._clock.monotonic() - before))
+            self._renew(before + self._ttl * _LIVES)
 
     def _attend_leadership(self) -> None:
         if self._leads is not None:
