@@ -7,3 +7,8 @@ Read in this order: `workflows` (what runs), `load` (who asks for it, and notes 
 servers), `campaign` (load, trouble, quiet, verdict); then what is done to them, a module each:
 `kills`, `pauses`, `partitions`, `databases`; and what is measured: `recovery`, `soak`.
 """
+
+import os
+
+# What gRPC says of servers that are away is what was to be expected. It looks when it is imported.
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")

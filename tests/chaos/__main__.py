@@ -2,7 +2,6 @@
 
 import argparse
 import logging
-import os
 import random
 import signal
 import sys
@@ -21,9 +20,8 @@ from .soak import soak
 
 def main() -> None:
     signal.signal(signal.SIGTERM, _end)
-    # What clients and gRPC say of servers that are away is what was to be expected.
+    # What clients say of servers that are away is what was to be expected.
     logging.disable(logging.WARNING)
-    os.environ["GRPC_VERBOSITY"] = "ERROR"
     chosen = _arguments()
     print(f"seed {chosen.seed}", flush=True)
     found = False
@@ -65,7 +63,7 @@ def _reports(chosen: argparse.Namespace) -> Iterator[Report]:
             yield soak(chosen.events, chosen.rate, chosen.every)
         case "databases":
             for kind in chosen.kind or KINDS:
-                yield databases(kind, chosen.count, seed, chosen.longest)
+                yield databases(kind, chosen.count, seed, chosen.longest, chosen.servers)
 
 
 def _arguments() -> argparse.Namespace:
@@ -96,6 +94,7 @@ def _arguments() -> argparse.Namespace:
     one.add_argument("--longest", type=float, default=60.0, help="seconds that one lasts")
     one = command("databases", "crashes of the database server", 5)
     one.add_argument("--kind", choices=KINDS, action="append")
+    one.add_argument("--servers", type=int, default=1, help="of each kind")
     one.add_argument("--longest", type=float, default=30.0, help="seconds that it stays away")
     one = commands.add_parser("recovery", parents=[shared], help="seconds until all goes on")
     one.add_argument("--restarts", type=int, default=20)

@@ -15,7 +15,7 @@ from .history import rows
 MOST_GROWTH = 64 * 2**20
 
 
-def databases(kind: str, count: int, seed: int, longest: float = 30.0) -> Report:
+def databases(kind: str, count: int, seed: int, longest: float = 30.0, servers: int = 1) -> Report:
     """Crash the server of both databases `count` times, each time for up to `longest` seconds."""
 
     def trouble(doer: Trouble) -> dict[str, Any]:
@@ -26,7 +26,7 @@ def databases(kind: str, count: int, seed: int, longest: float = 30.0) -> Report
             "MiB that a server grew by in an outage": spread(growths),
         }
 
-    return campaign(f"{count} crashes of {kind}", seed, trouble, kind=kind)
+    return campaign(f"{count} crashes of {kind}", seed, trouble, kind=kind, servers=servers)
 
 
 def _outage(doer: Trouble, longest: float) -> tuple[float, int]:
