@@ -133,10 +133,10 @@ def desk() -> Iterator[Desk]:
 HARSH = Faults(crash=0.015, lost=0.1, unanswered=0.1, pause=0.01, cut=0.02, power=0.3, repeated=0.3)
 """Everything goes wrong, all the time."""
 
-PAUSES = Faults(unanswered=0.02, pause=0.05, cut=0.01)
+PAUSES = Faults(unanswered=0.1, pause=0.03)
 """Nobody dies, but nobody can be relied upon."""
 
-POWER = Faults(crash=0.01, cut=0.05, power=1.0)
+POWER = Faults(crash=0.02, unanswered=0.3, power=1.0)
 """Who dies takes his machine with him."""
 
 

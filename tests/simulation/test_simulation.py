@@ -7,18 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from .simulate import PAUSES, Desk, desk, simulate
+from .simulate import HARSH, PAUSES, POWER, Desk, desk, simulate
+from .world import Faults
 
 SEEDS = 200
 AT_ONCE = 20
-
-ONCE_FAILED = {
-    133: "a server that was restarted was taken for two",
-    191: "a stand-by started again, after a power failure, what the log knew to have begun",
-    194: "after a power failure an attempt was resumed whose end stood in the log already",
-    245: "a paused server started an attempt that another had stopped in the meantime",
-    340: "a claim outlived the lease under which it was made",
-}
 
 
 @pytest.fixture(scope="module")
@@ -39,14 +32,10 @@ def test_whatever_goes_wrong_nothing_is_lost_and_nothing_done_twice(
     assert sum(outcome.crashes for outcome in outcomes) > 0
 
 
-@pytest.mark.parametrize("seed", ONCE_FAILED)
-def test_what_once_failed_does_not_fail_again(place: Desk, seed: int) -> None:
-    simulate(seed, place)
-
-
-@pytest.mark.parametrize("seed", [13, 117])
-def test_servers_that_cannot_be_relied_upon_once_failed_at_this(place: Desk, seed: int) -> None:
-    simulate(seed, place, PAUSES)
+@pytest.mark.parametrize("faults", [HARSH, PAUSES, POWER], ids=["harsh", "pauses", "power"])
+def test_the_worst_of_each_kind_changes_nothing_of_that(place: Desk, faults: Faults) -> None:
+    for seed in range(AT_ONCE):
+        simulate(seed, place, faults)
 
 
 def test_a_seed_is_played_the_same_again(place: Desk) -> None:

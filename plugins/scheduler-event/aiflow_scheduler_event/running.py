@@ -96,8 +96,6 @@ class Running:
         granted = self._claims.claim(key, self.membership.worker)
         if granted:
             self._claimed.add(key)
-        elif key not in self._claimed:
-            self._requests.pop(key, None)
         return granted
 
     def report(self, report: AttemptReport) -> None:
@@ -149,6 +147,10 @@ class Running:
 
     def _resume(self, state: State) -> None:
         """Take up again what was under way: everything here may be a repetition."""
+        if self._claiming:
+            # What others have claimed meanwhile they report.
+            for key in self._requests.keys() - self._claimed:
+                self._requests.pop(key, None)
         self._resume_attempts(state, {NOBODY, self._me})
         begun = set()
         for evaluation in sorted(state.evaluations.values(), key=lambda e: e.id):
@@ -198,6 +200,5 @@ class Running:
                 case TaskStatus.RUNNING:
                     self._claimed.add(request.key)
                     self._executor.adopt(request)
-                case TaskStatus.STOPPING if self._may_stop(request.key):
-                    self._executor.adopt(request)
-                    self._executor.stop(request.key)
+                case TaskStatus.STOPPING:
+                    self._stop(request.key)

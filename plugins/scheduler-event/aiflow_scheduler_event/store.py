@@ -170,7 +170,7 @@ class Store:
 
     def read(self) -> tuple[State, list[OutboxEntry]]:
         """The same, for one who does not write."""
-        with reachable(self.uri), self.engine.connect() as connection:
+        with reachable(self.uri), self._snapshot() as connection:
             state = _load_state(connection)
             entries = connection.execute(
                 select(tables.outbox).order_by(tables.outbox.c.offset, tables.outbox.c.position)
@@ -376,6 +376,13 @@ class Store:
             whose = f"{event_offset}, {consumer}" if consumer else str(event_offset)
             raise NotFoundError("dead letter", whose)
         return letters
+
+    def _snapshot(self) -> Connection:
+        """To read everything as it stood at one moment; on SQLite each transaction does."""
+        connection = self.engine.connect()
+        if self.engine.dialect.name == "sqlite":
+            return connection
+        return connection.execution_options(isolation_level="REPEATABLE READ")
 
     def _reading(self) -> Any:
         return self.engine.connect().execution_options(read_only=True)
