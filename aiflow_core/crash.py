@@ -2,7 +2,8 @@
 
 `crash_point(name)` does nothing, unless the environment variable `AIFLOW_CRASH_AT` holds that name,
 or `name:n` for the n-th time that the process passes it. Then the process is gone, as by `kill -9`:
-nothing is flushed, closed or released that the kernel does not release itself.
+nothing is flushed, closed or released that the kernel does not release itself. The name is added to
+the file that `AIFLOW_CRASH_NOTE` names, if any.
 
 There is one before and one after every commit, start of a process, acknowledgement and push, called
 `<part>.<what>.before` and `.after`; `tests/test_crash_points.py` finds the places that lack theirs.
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 VARIABLE = "AIFLOW_CRASH_AT"
+NOTE = "AIFLOW_CRASH_NOTE"
 
 
 def crash_point(name: str) -> None:
@@ -43,6 +45,9 @@ def _killer(where: str) -> Callable[[str], None]:
         if passed == name:
             left -= 1
             if left == 0:
+                if note := os.environ.get(NOTE):
+                    with open(note, "a") as file:
+                        file.write(f"{name}\n")
                 os.kill(os.getpid(), signal.SIGKILL)
 
     return pass_by

@@ -11,6 +11,7 @@ from .chaos.deployment import KINDS
 from .chaos.kills import kills
 from .chaos.partitions import partitions
 from .chaos.pauses import pauses
+from .chaos.points import points
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
 
@@ -42,6 +43,10 @@ def assert_clean(report: Report) -> None:
 
 def test_nothing_is_lost_or_done_twice_through_sixty_kills(seed: int) -> None:
     assert_clean(kills(60, seed))
+
+
+def test_nothing_is_lost_or_done_twice_by_who_dies_at_a_crash_point(seed: int) -> None:
+    assert_clean(points(seed))
 
 
 def test_nothing_is_lost_or_done_twice_while_one_of_two_servers_dies(kind: str, seed: int) -> None:

@@ -14,6 +14,7 @@ from .deployment import KINDS
 from .kills import kills
 from .partitions import partitions
 from .pauses import pauses
+from .points import points
 from .recovery import fail_over, recovery
 from .soak import soak
 
@@ -36,6 +37,8 @@ def _reports(chosen: argparse.Namespace) -> Iterator[Report]:
     match chosen.what:
         case "all":
             yield kills(60, seed)
+            for kind in ("sqlite", *KINDS):
+                yield points(seed, kind=kind)
             for kind in KINDS:
                 yield kills(60, seed, servers=2, kind=kind)
                 yield databases(kind, 5, seed, longest=10.0)
@@ -46,6 +49,8 @@ def _reports(chosen: argparse.Namespace) -> Iterator[Report]:
             yield soak(100_000, 1000.0, 100)
         case "kills":
             yield kills(chosen.count, seed, servers=chosen.servers, kind=_kind(chosen))
+        case "points":
+            yield points(seed, chosen.name, kind=chosen.kind)
         case "pauses":
             yield pauses(chosen.count, seed, servers=chosen.servers, kind=_kind(chosen))
         case "partitions":
@@ -87,6 +92,9 @@ def _arguments() -> argparse.Namespace:
 
     one = command("kills", "kill -9 of anything, at any moment", 60)
     several(one, 1)
+    one = commands.add_parser("points", parents=[shared], help="a crash at each crash point")
+    one.add_argument("--kind", choices=("sqlite", *KINDS), default="sqlite", help="of database")
+    one.add_argument("name", nargs="*", help="of a point; without any, all")
     one = command("pauses", "SIGSTOP for twice the lease", 10)
     several(one, 2)
     one = command("partitions", "lines cut, slowed down or half lost", 5)

@@ -194,22 +194,25 @@ def deployed(
     lease: float = 3.0,
     parallelism: int = 8,
     lined: bool = False,
+    ha: bool = False,
 ) -> Iterator[Deployment]:
     """So many AIFlow servers and notification servers below `root`, not started yet. Whatever
     happens, no process is left of all that they start.
 
     `kind` is that of the database. `lined`: what goes between them passes lines that can be cut,
-    and each member is a machine of its own, where this one allows that. For the rest see
-    `Deployment`.
+    and each member is a machine of its own, where this one allows that. `ha`: a single server, too,
+    does what several need. For the rest see `Deployment`.
     """
     numbers = range(1, servers + 1)
     with _database(kind) as database, _guarded(root), _wired(root, servers, lined) as wiring:
         notification = {} if database is None else {"db_uri": database.url("log")}
+        if ha:
+            notification["enable_ha"] = "true"
         metadata = {} if database is None else {"metadata_backend_uri": database.url("metadata")}
         settings = {
             **metadata,
             "local_executor_parallelism": str(parallelism),
-            "enable_ha": str(servers > 1),
+            "enable_ha": str(ha or servers > 1),
             "ha_ttl_ms": str(round(lease * 1000)),
         }
         members = [prepared(root / str(n), notification, **settings) for n in numbers]

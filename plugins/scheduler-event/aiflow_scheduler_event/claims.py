@@ -75,9 +75,12 @@ class Claims:
     def claim_stop(self, key: AttemptKey, worker: str) -> bool:
         """Whether `worker` is the one to stop the attempt: it has claimed it, or nobody has, and
         now nobody else can. False: another one is."""
+        crash_point("claim.stop.before")
         with reachable(self._uri), self._engine.begin() as connection:
             facts = {**_facts(key), "me": worker}
-            return connection.execute(self._claim_stop, facts).rowcount == 1
+            granted = connection.execute(self._claim_stop, facts).rowcount == 1
+        crash_point("claim.stop.after")
+        return granted
 
     def stopping(self, worker: str, executions: Iterable[int]) -> list[AttemptKey]:
         """What `worker` has claimed in these workflow executions and is to stop."""
@@ -108,21 +111,26 @@ class Claims:
             .where(*_claimed_by(lease.holder))
             .order_by(_TASK.c.id)
         )
+        crash_point("claim.give_up.before")
         # One transaction: whoever takes the lease anew, and then claims, comes after it.
         with reachable(self._uri), self._engine.begin() as connection:
             if not self._leases.fence(connection, lease):
                 return None
             rows = connection.execute(query).all()
+        crash_point("claim.give_up.after")
         return [Claimed(AttemptKey(*row[:4]), *row[4:]) for row in rows]
 
     def inherit(self, lease: Lease, heir: str) -> bool:
         """The same, but `heir` has now claimed what the other had, where he can see it as well.
         Whether there was anything."""
+        crash_point("claim.inherit.before")
         with reachable(self._uri), self._engine.begin() as connection:
             if not self._leases.fence(connection, lease):
                 return False
             inherited = update(_TASK).where(*_claimed_by(lease.holder)).values(worker=heir)
-            return connection.execute(inherited).rowcount > 0
+            count = connection.execute(inherited).rowcount
+        crash_point("claim.inherit.after")
+        return count > 0
 
 
 def _claimed_by(worker: str) -> list[ColumnElement[bool]]:

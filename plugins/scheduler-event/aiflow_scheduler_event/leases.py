@@ -79,14 +79,19 @@ class Leases:
 
     def renew(self, lease: Lease, ttl_ms: int) -> bool:
         """Keep the lease for `ttl_ms` from now. False: it has been taken, or fenced, meanwhile."""
+        facts = {**_facts(lease), "ttl_ms": ttl_ms}
         crash_point("lease.renew.before")
-        renewed = self._change(self._renew, lease, ttl_ms=ttl_ms)
+        with reachable(self._uri), self._engine.begin() as connection:
+            renewed = connection.execute(self._renew, facts).rowcount == 1
         crash_point("lease.renew.after")
         return renewed
 
     def release(self, lease: Lease) -> None:
         """Let another one take the lease at once; nothing happens when one has already."""
-        self._change(self._release, lease)
+        crash_point("lease.release.before")
+        with reachable(self._uri), self._engine.begin() as connection:
+            connection.execute(self._release, _facts(lease))
+        crash_point("lease.release.after")
 
     def fence(self, connection: Connection, lease: Lease) -> bool:
         """Let the holder of a lease that has run out never renew it, within a transaction. False:
@@ -106,11 +111,10 @@ class Leases:
             row = connection.execute(self._left, {"key": name}).one_or_none()
         return None if row is None else (row[0], row[1])
 
-    def _change(self, statement: Any, lease: Lease, **more: int) -> bool:
-        facts = {"key": lease.name, "me": lease.holder, "known": lease.epoch, **more}
-        with reachable(self._uri), self._engine.begin() as connection:
-            return connection.execute(statement, facts).rowcount == 1
-
     def _epoch(self, connection: Connection, name: str) -> int | None:
         epoch: int | None = connection.scalar(select(_LEASE.c.epoch).where(_LEASE.c.name == name))
         return epoch
+
+
+def _facts(lease: Lease) -> dict[str, Any]:
+    return {"key": lease.name, "me": lease.holder, "known": lease.epoch}

@@ -161,9 +161,11 @@ class Store:
         From now on nobody with an older epoch can commit; `LostRaceError` when a newer one has been
         here already.
         """
+        crash_point("scheduler.lead.before")
         with reachable(self.uri), self.engine.begin() as connection:
             if connection.execute(self._statements.lead, {"mine": epoch}).rowcount != 1:
                 raise LostRaceError("Another server has taken over the scheduling.")
+        crash_point("scheduler.lead.after")
         state, waiting = self.read()
         self._known = msgspec.structs.replace(state.counters)
         return state, waiting
