@@ -142,8 +142,10 @@ class App:
         """Run everything in this process on `stack`, with a database of its own.
 
         Its files are under `<home>/embedded`: the servers of the same home count their events and
-        executions on their own, and neither may take the other's for its own. `ConflictError` when
-        another process is embedded there. Tasks that still run are stopped with the stack.
+        executions on their own, and neither may take the other's for its own. Events and metadata
+        are in one database, so that a step and what it publishes are one transaction.
+        `ConflictError` when another process is embedded there. Tasks that still run are stopped
+        with the stack.
         """
         home = self.home / "embedded"
         conflict = ConflictError(
@@ -151,14 +153,13 @@ class App:
             next_step="Wait for it, or set AIFLOW_HOME to another directory.",
         )
         stack.enter_context(held(home / "aiflow_run.pid", conflict, self.clock))
-        store = Driver(type="sql", config={"uri": f"sqlite:///{home / 'ns.db'}"})
+        database = f"sqlite:///{home / 'deployment.db'}"
+        store = Driver(type="sql", config={"uri": database})
         events = _opened(stack, store)
         if isinstance(events, KeepsTables):
             events.initialize()
         address = make("aiflow.endpoint", "notification", {"port": 0}).start(stack, events, None)
-        scheduler: Scheduler = make(
-            "aiflow.scheduler", "event", {"uri": f"sqlite:///{home / 'aiflow.db'}"}
-        )
+        scheduler: Scheduler = make("aiflow.scheduler", "event", {"uri": database})
         if isinstance(scheduler, KeepsTables):
             scheduler.initialize()
         executor: Executor = make(

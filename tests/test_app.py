@@ -61,7 +61,7 @@ class TestEmbedded:
             assert run_to_its_end(embedded) == "SUCCESS"
 
         assert not (home / "aiflow.db").exists()
-        assert (home / "embedded" / "aiflow.db").exists()
+        assert (home / "embedded" / "deployment.db").exists()
 
     def test_is_alone_in_its_home(self, home: Path) -> None:
         with ExitStack() as stack:
