@@ -720,9 +720,12 @@ class SharingContract(ABC):
         stage.executor.stop(request.key)
 
         assert stage.final(request).status is TaskStatus.STOPPED
-        stage.clock.await_waiters(timeout=DEADLINE)
-        stage.clock.advance(60)
-        stage.await_report(other, TaskStatus.RUNNING)
+
+        def the_other_runs() -> bool:
+            stage.clock.advance(60)  # again and again: it may begin to wait only now
+            return TaskStatus.RUNNING in stage.statuses(other)
+
+        wait_until(the_other_runs, "the other runs")
         self.catch_up(stage)
         assert stage.asked.count(request.key) == 1
         assert str(request.key) not in self.begun(stage)

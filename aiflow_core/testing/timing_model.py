@@ -20,7 +20,9 @@ def first_after(expression: str, after_ms: int, days: int = 366 * 9) -> int | No
     fields = rest.split()
     minutes, hours, monthdays, months, weekdays = map(_allowed, fields, _RANGES)
     moment = _EPOCH + timedelta(milliseconds=after_ms // MINUTE * MINUTE)
-    either_will_do = fields[2] != "*" and fields[4] != "*"
+    either_will_do = not _restricts_nothing(fields[2], monthdays, 31, beside=fields[4]) and (
+        not _restricts_nothing(fields[4], {day % 7 for day in weekdays}, 7, beside=fields[2])
+    )
 
     def is_day(day: date) -> bool:
         of_month = day.day in monthdays
@@ -32,6 +34,10 @@ def first_after(expression: str, after_ms: int, days: int = 366 * 9) -> int | No
         if minute.minute in minutes and minute.hour in hours:
             return (minute - _EPOCH) // timedelta(milliseconds=1)
     return None
+
+
+def _restricts_nothing(field: str, allowed: set[int], count: int, *, beside: str) -> bool:
+    return field == "*" or ("*" in beside and len(allowed) == count)
 
 
 def _minutes_after(

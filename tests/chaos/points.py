@@ -16,7 +16,7 @@ from .deployment import ROOT
 
 PASSED_ONCE = (
     *("runner.", "run_directory.", "zygote.detach", "lease.take", "log.join", "log.leave"),
-    *("executor.conclude", "lease.release", "scheduler.lead", "claim.stop"),
+    *("executor.spawn", "lease.release", "scheduler.lead", "claim.stop"),
 )
 """Points that a process does not come by a second time, or not for long."""
 
@@ -27,6 +27,7 @@ ELSEWHERE = {
     "claim.give_up.": "with one server there is nobody to give up: see the simulation",
     "claim.inherit.": "no executor is shared here: see the simulation",
     "conditions.": "the load has no user's condition: see test_conditions.py of the scheduler",
+    "executor.conclude.": "only what ends between two servers: see the executor's tests",
     "executor.settle.": "the load has no attempt that cannot be started: see the executor's tests",
     "log.poll.": "the load has no client of 0.4: see the notification server's tests",
     "log.truncate.": "the load lets the log be: see the event store's tests",

@@ -251,7 +251,7 @@ FAULTS: list[tuple[Fault, Faults]] = [
     (outbox_ids_by_chance, HARSH),
     (struck_off_before_it_arrived, HARSH),
     (everybody_may_start, PAUSES),
-    (claims_without_a_lease, PAUSES),
+    (claims_without_a_lease, Faults(unanswered=0.05, pause=0.06)),
     (attempts_that_outlive_their_lease, PAUSES),
     (queued_attempts_are_not_resumed, HARSH),
     (timers_are_not_restored, HARSH),

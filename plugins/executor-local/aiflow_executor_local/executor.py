@@ -37,6 +37,9 @@ from aiflow_executor_local.zygotes import Zygote, Zygotes
 VANISHED = "vanished without a result (was the machine restarted?)"
 _DAY_MS = 24 * 3600 * 1000
 _LOOK = 0.005
+
+# So many zygotes may die over one attempt before it has failed: perhaps it is what kills them.
+_ZYGOTES = 3
 # Seconds until a claim is asked for again that nobody could answer.
 _ASK_AGAIN = 1.0
 
@@ -251,11 +254,17 @@ class LocalExecutor(Executor):
         term = await self._claimed_in(attempt)
         if term is None:
             return None
-        zygote = await self._zygotes.get(warmup)
-        self._look_at_lease()
-        if term != self._term:
-            raise UnavailableError(LOST)
-        return await self._hand_over(attempt, zygote, job)
+        for _ in range(_ZYGOTES):
+            zygote = await self._zygotes.get(warmup)
+            self._look_at_lease()
+            if term != self._term:
+                raise UnavailableError(LOST)
+            report = await self._hand_over(attempt, zygote, job)
+            if report is not None:
+                return report
+        raise UnavailableError(
+            f"The process that starts tasks died before it started this one, {_ZYGOTES} times."
+        )
 
     async def _prepare(self, request: AttemptRequest) -> tuple[Warmup, Job]:
         """Let there be a zygote that can run the job."""
@@ -297,14 +306,16 @@ class LocalExecutor(Executor):
                 log.warning("Nobody knows whether to start %s: %s", attempt.key, error)
             await asyncio.to_thread(self._clock.wait, attempt.ended, _ASK_AGAIN)
 
-    async def _hand_over(self, attempt: "_Attempt", zygote: Zygote, job: Job) -> AttemptReport:
+    async def _hand_over(
+        self, attempt: "_Attempt", zygote: Zygote, job: Job
+    ) -> AttemptReport | None:
+        """The final report; None when the zygote has died before it started the attempt. Should a
+        child of it start it yet, another one finds that."""
         attempt.is_handed_over = True
         report = await zygote.run(job, lambda: self._started(attempt))
-        if report is not None:
-            return report
-        if not attempt.directory.exists():
-            raise UnavailableError("The process that starts tasks died before it started this one.")
-        return await self._watch(attempt)
+        if report is None and attempt.directory.exists():
+            return await self._watch(attempt)
+        return report
 
     async def _snapshot(self, bundle: BundleRef) -> Path:
         target = snapshot_directory(self._home, bundle)

@@ -42,7 +42,10 @@ class Zygote:
         """Let it import what the attempts will need; `UnavailableError` with the reason when that
         fails."""
         self._writer.write(line(warmup))
-        answer = await self._reader.readline()
+        try:
+            answer = await self._reader.readline()
+        except ConnectionError:
+            answer = b""
         if not answer:
             raise UnavailableError("The process that prepares tasks died while it prepared.")
         ready = decode(answer, Ready)
