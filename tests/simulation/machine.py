@@ -75,7 +75,8 @@ class Machine:
     def renew(self, deadline: float) -> None:
         """Let what runs here live until then, in milliseconds."""
         self.deadline = deadline
-        self.world.after(max(0.0, deadline - self.world.now), self._enforce)
+        # A moment later: sums of fractions may fall short of it.
+        self.world.after(max(0.0, deadline - self.world.now) + 0.01, self._enforce)
 
     def _enforce(self) -> None:
         if self.deadline is not None and self.world.now >= self.deadline:

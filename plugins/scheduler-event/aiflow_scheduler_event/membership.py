@@ -37,7 +37,8 @@ class Membership:
         ttl: seconds that a lease lasts.
         ha: there may be other servers.
         renew: told until when (of the monotonic clock) the attempts of this server may live.
-        end_attempts: ends them all and returns when they are gone.
+        given_up: called when the others have done so with this server, before it comes back; when
+            it returns, what this server had claimed has ended, or is another's.
         look_after_own: called again and again, for what other servers want of this one.
         lost: told of each worker's lease that has run out, as long as this server leads.
     """
@@ -52,7 +53,7 @@ class Membership:
         ttl: float,
         ha: bool,
         renew: Callable[[float], None],
-        end_attempts: Callable[[], None],
+        given_up: Callable[[], None],
         look_after_own: Callable[[], None],
         lost: Callable[[Lease], None],
     ) -> None:
@@ -63,7 +64,7 @@ class Membership:
         self._ttl = ttl
         self._ha = ha
         self._renew = renew
-        self._end_attempts = end_attempts
+        self._was_given_up = given_up
         self._look_after_own = look_after_own
         self._lost = lost
         self._closed = threading.Event()
@@ -156,7 +157,7 @@ class Membership:
         if self._worker is not None and not self._leases.renew(self._worker, self._ttl_ms):
             log.warning("This server was given up for lost; what it ran is ended")
             self._worker = None
-            self._end_attempts()
+            self._was_given_up()
             before = self._clock.monotonic()
         if self._worker is None:
             self._worker = self._leases.take(WORKER + self._name, self._name, self._ttl_ms)

@@ -69,7 +69,7 @@ class Running:
             ttl=ha_ttl,
             ha=ha,
             renew=executor.renew,
-            end_attempts=executor.stop_all,
+            given_up=self._let_go,
             look_after_own=self._stop_own,
             lost=self._give_up,
         )
@@ -176,6 +176,13 @@ class Running:
         """Take up again what this server has claimed."""
         if self._claiming:
             self._resume_attempts(self._store.read()[0], {self._me})
+
+    def _let_go(self) -> None:
+        """The others have given this server up: what it had claimed is not its own any more."""
+        if self._executor.is_shared:
+            self._claimed.clear()  # the leader has inherited it
+        else:
+            self._executor.stop_all()
 
     def _stop_own(self) -> None:
         """Stop what this server has claimed and the leader wants to be stopped."""
