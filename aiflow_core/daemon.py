@@ -28,6 +28,7 @@ _READY_FD = "AIFLOW_READY_FD"
 # A look at the lock holds it for a moment; a starter is not put off by that.
 _PATIENCE = 0.5
 _POLL = 0.02
+_LOOK = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,10 +52,12 @@ class Daemon:
         Tells the process that waits in `start_detached` that the server is ready, or why not.
         `ConflictError` when the server runs already; errors of `start` pass through.
         """
-        with _starter() as tell, self._lock(), _stopped_by_signals(), ExitStack() as stack:
+        with _starter() as tell, self._lock(), _stopped_by_signals() as told, ExitStack() as stack:
             start(stack)
             tell({})
-            threading.Event().wait()
+            # Not for ever: this thread hears of a signal that another was given only when it wakes.
+            while not told.wait(_LOOK):
+                pass
 
     def start_detached(self, argv: Sequence[str], log_file: Path, *, timeout: float = 60.0) -> int:
         """Start `argv`, which calls `run`, in the background; return its pid once it is ready.
@@ -212,18 +215,21 @@ class _Stop(BaseException):
 
 
 @contextmanager
-def _stopped_by_signals() -> Iterator[None]:
-    """End the block, wherever it is, on the first SIGTERM or SIGINT; ignore further ones."""
+def _stopped_by_signals() -> Iterator[threading.Event]:
+    """End the block, wherever it is, on the first SIGTERM or SIGINT; ignore further ones. The event
+    is set as well, should the block be in the midst of something that lets no exception out."""
     watched = (signal.SIGTERM, signal.SIGINT)
+    told = threading.Event()
 
     def stop(signum: int, frame: FrameType | None) -> None:
         for number in watched:
             signal.signal(number, signal.SIG_IGN)
+        told.set()
         raise _Stop
 
     before = {number: signal.signal(number, stop) for number in watched}
     try:
-        yield
+        yield told
     except _Stop:
         pass
     finally:
