@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from sqlalchemy import bindparam, update
 
 from aiflow_core.crash import crash_point
@@ -14,11 +15,12 @@ from aiflow_core.model.status import TaskStatus
 from aiflow_event_store_sql.event_store import SqlEventStore
 from aiflow_event_store_sql.writer import SqlLogTransaction
 from aiflow_scheduler_event import claims, membership, step, tables
-from aiflow_scheduler_event.decider import Decider
+from aiflow_scheduler_event.decider import Decider, Step
+from aiflow_scheduler_event.leases import Lease
 from aiflow_scheduler_event.loop import Inbox, Loop, Outbox
 from aiflow_scheduler_event.reporter import Reporter
 from aiflow_scheduler_event.running import Running
-from aiflow_scheduler_event.state import OutboxEntry
+from aiflow_scheduler_event.state import Changes, OutboxEntry
 from aiflow_scheduler_event.store import Store
 from aiflow_scheduler_event.timers import Timers
 
@@ -105,24 +107,18 @@ def offsets_by_auto_increment(patch: pytest.MonkeyPatch, place: Desk) -> None:
 
 def events_forgotten_by_their_ids(patch: pytest.MonkeyPatch, place: Desk) -> None:
     """An event that is sent again is another event."""
-    accept = SqlEventStore.append
+    append = SqlEventStore.append
 
     def rename(self: SqlEventStore, events: Sequence[Event]) -> list[Event]:
-        def renamed(event: Event) -> Event:
-            values = {name: getattr(event, name) for name in event.__struct_fields__}
-            return Event(**{**values, "id": f"{event.id[:200]}-{new_event_id()}"})
-
-        stored = accept(self, [renamed(event) for event in events])
-        return stored
+        return append(self, [replace(event, id=new_event_id()) for event in events])
 
     patch.setattr(SqlEventStore, "append", rename)
 
 
 def no_outbox(patch: pytest.MonkeyPatch, place: Desk) -> None:
     """What is to be published is only in memory."""
-    for server in place.stores:
-        patch.setattr(server, "log", None)
-    patch.setattr(Store, "log", property(lambda self: None, lambda self, log: None), raising=False)
+    nothing = property(lambda self: None, lambda self, log: None)
+    patch.setattr(Store, "log", nothing)  # where it shares its database the log is the outbox
     patch.setattr(OutboxEntry, "is_kept", property(lambda self: False))
 
 
@@ -154,19 +150,15 @@ def everybody_may_start(patch: pytest.MonkeyPatch, place: Desk) -> None:
 
 
 def claims_without_a_lease(patch: pytest.MonkeyPatch, place: Desk) -> None:
-    """A server that was given up may still claim, and its executor is not held to a time."""
-    granted = claims.Claims.claim
+    """A claim is granted also to who was given up, and for what another one has claimed."""
+    task = tables.task_execution
 
-    def claim(self: claims.Claims, key: AttemptKey, lease: Any) -> bool:
-        patched = update(tables.task_execution).where(
-            *claims._named(), tables.task_execution.c.status == TaskStatus.QUEUED
-        )
+    def claim(self: claims.Claims, key: AttemptKey, lease: Lease) -> bool:
+        statement = update(task).where(*claims._named(), task.c.status == TaskStatus.QUEUED)
         with self._engine.begin() as connection:
-            facts = claims._facts(key)
-            done = connection.execute(patched.values(worker=lease.holder), facts)
+            done = connection.execute(statement.values(worker=lease.holder), claims._facts(key))
             return done.rowcount == 1
 
-    assert granted
     patch.setattr(claims.Claims, "claim", claim)
 
 
@@ -215,9 +207,6 @@ def half_changed_memory_is_kept(patch: pytest.MonkeyPatch, place: Desk) -> None:
         try:
             return commit(self, batch, arrived)
         except UnavailableError:
-            from aiflow_scheduler_event.decider import Step
-            from aiflow_scheduler_event.state import Changes
-
             return Step(Changes(), [])
 
     patch.setattr(Decider, "_commit", careless)
