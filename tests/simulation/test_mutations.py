@@ -230,7 +230,7 @@ def the_log_is_not_read_before_resuming(patch: pytest.MonkeyPatch, place: Desk) 
 
 # Each with what goes wrong when it shows.
 FAULTS: list[tuple[Fault, Faults]] = [
-    (any_leader_may_write, PAUSES),
+    (any_leader_may_write, Faults(unanswered=0.2, pause=0.03)),
     (nobody_asks_where_the_offset_stands, PAUSES),
     (acknowledged_before_the_commit, HARSH),
     (the_offset_in_a_transaction_of_its_own, HARSH),
