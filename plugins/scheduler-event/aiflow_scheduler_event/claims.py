@@ -120,17 +120,14 @@ class Claims:
         crash_point("claim.give_up.after")
         return [Claimed(AttemptKey(*row[:4]), *row[4:]) for row in rows]
 
-    def inherit(self, lease: Lease, heir: str) -> bool:
-        """The same, but `heir` has now claimed what the other had, where he can see it as well.
-        Whether there was anything."""
+    def inherit(self, lease: Lease, heir: str) -> None:
+        """The same, but `heir` has now claimed what the other had, where he can see it as well."""
         crash_point("claim.inherit.before")
         with reachable(self._uri), self._engine.begin() as connection:
-            if not self._leases.fence(connection, lease):
-                return False
-            inherited = update(_TASK).where(*_claimed_by(lease.holder)).values(worker=heir)
-            count = connection.execute(inherited).rowcount
+            if self._leases.fence(connection, lease):
+                inherited = update(_TASK).where(*_claimed_by(lease.holder)).values(worker=heir)
+                connection.execute(inherited)
         crash_point("claim.inherit.after")
-        return count > 0
 
 
 def _claimed_by(worker: str) -> list[ColumnElement[bool]]:

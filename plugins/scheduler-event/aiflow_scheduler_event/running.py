@@ -58,6 +58,7 @@ class Running:
         self._ha_ttl = ha_ttl
         self._claiming = ha
         self._claimed: set[AttemptKey] = set()
+        self._is_heir = False
         self._requests: dict[AttemptKey, AttemptRequest] = {}
         leases = Leases(store.engine, store.uri)
         self._claims = Claims(store.engine, store.uri, leases)
@@ -162,13 +163,19 @@ class Running:
         """A server has not been heard of for so long that what it ran has been ended, or, where
         others can see that as well, is to be looked after."""
         if self._executor.is_shared:
-            if self._claims.inherit(lease, self._me):
-                self.resume_own()
+            # Said first: the answer may be lost, and the other be back before the next time.
+            self._is_heir = True
+            self._claims.inherit(lease, self._me)
+            self._take_up_inheritance()
             return
         for key, namespace, workflow_name in self._claims.give_up(lease) or ():
             reason = f"lost with its server, which was not heard of for {self._ha_ttl:g} s"
             report = AttemptReport(key=key, status=TaskStatus.FAILED, reason=reason)
             self.reporter.append(report_event(namespace, workflow_name, report))
+
+    def _take_up_inheritance(self) -> None:
+        self.resume_own()
+        self._is_heir = False
 
     # --- the worker's side ---------------------------------------------------------------------
 
@@ -186,6 +193,8 @@ class Running:
 
     def _stop_own(self) -> None:
         """Stop what this server has claimed and the leader wants to be stopped."""
+        if self._is_heir:
+            self._take_up_inheritance()
         executions = {key.workflow_execution_id for key in self._claimed.copy()}
         if executions:
             for key in self._claims.stopping(self._me, executions):
