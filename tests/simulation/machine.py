@@ -165,7 +165,7 @@ class SimulatedExecutor(Executor):
             self._later(100, lambda: self._machine.end(process, TaskStatus.STOPPED))
 
     def stop_all(self) -> None:
-        for key in self._known - self._machine.processes.keys():
+        for key in sorted(self._known - self._machine.processes.keys()):
             self._stopped.add(key)
             self._tell(AttemptReport(key=key, status=TaskStatus.STOPPED))
         self._known.clear()

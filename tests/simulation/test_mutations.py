@@ -11,12 +11,10 @@ from aiflow_core.crash import crash_point
 from aiflow_core.errors import UnavailableError
 from aiflow_core.model.event import Event, new_event_id
 from aiflow_core.model.execution import AttemptKey
-from aiflow_core.model.status import TaskStatus
 from aiflow_event_store_sql.event_store import SqlEventStore
 from aiflow_event_store_sql.writer import SqlLogTransaction
-from aiflow_scheduler_event import claims, membership, step, tables
+from aiflow_scheduler_event import membership, step, tables
 from aiflow_scheduler_event.decider import Decider, Step
-from aiflow_scheduler_event.leases import Lease
 from aiflow_scheduler_event.loop import Inbox, Loop, Outbox
 from aiflow_scheduler_event.reporter import Reporter
 from aiflow_scheduler_event.running import Running
@@ -149,19 +147,6 @@ def everybody_may_start(patch: pytest.MonkeyPatch, place: Desk) -> None:
     patch.setattr(Running, "claim", claim)
 
 
-def claims_without_a_lease(patch: pytest.MonkeyPatch, place: Desk) -> None:
-    """A claim is granted also to who was given up, and for what another one has claimed."""
-    task = tables.task_execution
-
-    def claim(self: claims.Claims, key: AttemptKey, lease: Lease) -> bool:
-        statement = update(task).where(*claims._named(), task.c.status == TaskStatus.QUEUED)
-        with self._engine.begin() as connection:
-            done = connection.execute(statement.values(worker=lease.holder), claims._facts(key))
-            return done.rowcount == 1
-
-    patch.setattr(claims.Claims, "claim", claim)
-
-
 def attempts_that_outlive_their_lease(patch: pytest.MonkeyPatch, place: Desk) -> None:
     """What a server runs goes on although the others may give it up."""
     patch.setattr(membership, "_LIVES", 5.0)
@@ -230,7 +215,7 @@ def the_log_is_not_read_before_resuming(patch: pytest.MonkeyPatch, place: Desk) 
 
 # Each with what goes wrong when it shows.
 FAULTS: list[tuple[Fault, Faults]] = [
-    (any_leader_may_write, Faults(unanswered=0.2, pause=0.03)),
+    (any_leader_may_write, Faults(unanswered=0.1, pause=0.06, repeated=0.3)),
     (nobody_asks_where_the_offset_stands, PAUSES),
     (acknowledged_before_the_commit, HARSH),
     (the_offset_in_a_transaction_of_its_own, HARSH),
@@ -240,7 +225,6 @@ FAULTS: list[tuple[Fault, Faults]] = [
     (outbox_ids_by_chance, HARSH),
     (struck_off_before_it_arrived, HARSH),
     (everybody_may_start, PAUSES),
-    (claims_without_a_lease, Faults(unanswered=0.05, pause=0.06)),
     (attempts_that_outlive_their_lease, PAUSES),
     (queued_attempts_are_not_resumed, HARSH),
     (timers_are_not_restored, HARSH),

@@ -186,7 +186,7 @@ class Membership:
     def _look_after_others(self) -> None:
         expired = {lease.name: lease for lease in self._leases.expired(WORKER)}
         self._given_up &= expired.keys()  # the others have been heard of again
-        for name in expired.keys() - self._given_up:
+        for name in sorted(expired.keys() - self._given_up):
             if expired[name].holder != self._name:
                 self._lost(expired[name])
                 self._given_up.add(name)
