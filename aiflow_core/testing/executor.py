@@ -896,6 +896,7 @@ class ExecutorContract(SharingContract):
     def test_a_task_ends_when_its_last_thread_has(self, stage: Stage) -> None:
         request = stage.submit("thread")
         stage.await_journal("end")
+        stage.await_report(request, TaskStatus.RUNNING)
         assert stage.statuses(request) == [TaskStatus.RUNNING]
 
         stage.let_go()
