@@ -51,9 +51,6 @@ class Inbox:
         self._next: int | None = None
         self._woken = False
 
-    def __len__(self) -> int:
-        return len(self._waiting)
-
     def open(self, offset: int) -> None:
         """Forget all, and expect the event after `offset`."""
         with self._condition:
