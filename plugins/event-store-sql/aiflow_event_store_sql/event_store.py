@@ -18,6 +18,7 @@ from aiflow_core.database import (
     open_engine,
     reachable,
 )
+from aiflow_core.errors import UnavailableError
 from aiflow_core.model.event import EVERYTHING, Event, EventFilter
 from aiflow_core.specs.event_store import MAX_EVENT_BYTES, EventStore, KeepsMembers, Member
 from aiflow_event_store_sql import queries
@@ -25,7 +26,7 @@ from aiflow_event_store_sql.group_commit import GroupCommit
 from aiflow_event_store_sql.probe import HeadProbe
 from aiflow_event_store_sql.subscription import SqlSubscription, Tail, Watcher
 from aiflow_event_store_sql.tables import from_row
-from aiflow_event_store_sql.writer import Writer
+from aiflow_event_store_sql.writer import CLOSED, Writer
 
 PACKAGE = "aiflow_event_store_sql"
 
@@ -77,6 +78,8 @@ class SqlEventStore(EventStore, SharesDatabase, KeepsMembers):
         self._watcher: Watcher | None = None
         self._subscriptions: set[SqlSubscription] = set()
         self._closed = False
+        self._unused = threading.Condition()
+        self._uses: int | None = 0  # of the database just now; None when there may be no more
 
     # --- tables ---
 
@@ -154,8 +157,7 @@ class SqlEventStore(EventStore, SharesDatabase, KeepsMembers):
 
     def truncate(self, before: int) -> int:
         deleted = 0
-        self._tail.forget()
-        with reachable(self.uri):
+        with self._use():
             while True:
                 with self._engine.begin() as connection:
                     first = connection.execute(queries.FIRST).scalar()
@@ -169,7 +171,7 @@ class SqlEventStore(EventStore, SharesDatabase, KeepsMembers):
     # --- its servers ---
 
     def join(self, uri: str, ttl_ms: int) -> None:
-        with reachable(self.uri):
+        with self._use():
             with self._engine.begin() as connection:
                 connection.execute(queries.FORGET_MEMBER, {"uri": uri})
                 connection.execute(queries.ADD_MEMBER, {"uri": uri, "ttl_ms": ttl_ms})
@@ -177,7 +179,7 @@ class SqlEventStore(EventStore, SharesDatabase, KeepsMembers):
             crash_point("log.join.after")
 
     def leave(self, uri: str) -> None:
-        with reachable(self.uri):
+        with self._use():
             with self._engine.begin() as connection:
                 connection.execute(queries.FORGET_MEMBER, {"uri": uri})
                 crash_point("log.leave.before")
@@ -198,12 +200,31 @@ class SqlEventStore(EventStore, SharesDatabase, KeepsMembers):
         if watcher:
             watcher.stop()
         self._writer.close()
+        with self._unused:
+            # A connection that comes back to a pool after its end would stay open.
+            self._unused.wait_for(lambda: not self._uses)
+            self._uses = None
         self._engine.dispose()
 
     # --- inside ---
 
+    @contextmanager
+    def _use(self) -> Iterator[None]:
+        """Around what takes a connection from the pool."""
+        with self._unused:
+            if self._uses is None:
+                raise UnavailableError(CLOSED)
+            self._uses += 1
+        try:
+            with reachable(self.uri):
+                yield
+        finally:
+            with self._unused:
+                self._uses -= 1
+                self._unused.notify_all()
+
     def _query(self, statement: Any, parameters: dict[str, Any] | None = None) -> Sequence[Any]:
-        with reachable(self.uri), self._reader.connect() as connection:
+        with self._use(), self._reader.connect() as connection:
             return connection.execute(statement, parameters or {}).all()
 
     def _commit(self, lists: Sequence[Sequence[Event]]) -> list[list[Event]]:

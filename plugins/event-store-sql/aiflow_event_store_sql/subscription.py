@@ -31,7 +31,8 @@ class Tail:
         """`events` have just become durable; calls come in the order of the log."""
         with self._moved:
             if self._recent and self._recent[-1].offset + 1 != events[0].offset:
-                self._clear()
+                self._recent.clear()
+                self._characters = 0
             for event in events:
                 self._recent.append(event)
                 self._characters += characters(event)
@@ -46,11 +47,6 @@ class Tail:
             if head > self._head:
                 self._head = head
                 self._moved.notify_all()
-
-    def forget(self) -> None:
-        """The log was cut: keep no event of it."""
-        with self._moved:
-            self._clear()
 
     def wait(self, position: int, cancelled: threading.Event) -> int:
         """Block until the log reaches beyond `position` or `cancelled` is set; its head.
@@ -71,10 +67,6 @@ class Tail:
             if not self._recent or self._recent[0].offset > position + 1:
                 return []
             return list(islice(self._recent, position + 1 - self._recent[0].offset, None))
-
-    def _clear(self) -> None:
-        self._recent.clear()
-        self._characters = 0
 
 
 class Watcher(threading.Thread):
@@ -104,7 +96,7 @@ class Watcher(threading.Thread):
 
 
 class SqlSubscription(Subscription):
-    """Takes events from the tail where it can and from the database where it must."""
+    """Takes events from the tail where it can, from the database at first and when it is behind."""
 
     def __init__(
         self,
@@ -118,6 +110,8 @@ class SqlSubscription(Subscription):
     ) -> None:
         self._store, self._tail, self._clock, self._interval = store, tail, clock, interval
         self._position = after  # up to here everything was looked at, wanted or not
+        # What the tail remembers of the time before, another process may have cut off the log.
+        self._takes_from_tail = False
         self._filter = filter
         self._on_close = on_close
         self._page = PageSize()
@@ -138,7 +132,7 @@ class SqlSubscription(Subscription):
         head = self._tail.wait(self._position, self._closed)
         if self._closed.is_set():
             return []
-        recent = self._tail.after(self._position)
+        recent = self._tail.after(self._position) if self._takes_from_tail else []
         if recent:
             self._position = recent[-1].offset
             return [event for event in recent if self._filter.matches(event)]
@@ -149,6 +143,7 @@ class SqlSubscription(Subscription):
             log.warning("Trying the event log again: %s", error)
             self._clock.wait(self._closed, self._interval)
             return []
+        self._takes_from_tail = True
         self._position = events[-1].offset if len(events) == limit else head
         self._page.saw(events)
         return events

@@ -21,6 +21,8 @@ from aiflow_event_store_sql.tables import from_row, to_row
 # Ids in one look-up; small enough for every database.
 IDS_AT_ONCE = 500
 
+CLOSED = "The event log is closed."
+
 
 class Writer:
     """Writes one transaction after the other.
@@ -52,7 +54,7 @@ class Writer:
         """As `SharesDatabase.transaction`, but with the errors of SQLAlchemy."""
         with self._turn:
             if self._closed:
-                raise UnavailableError("The event log is closed.")
+                raise UnavailableError(CLOSED)
             begun, transaction = self._begin()
             with begun:
                 yield transaction

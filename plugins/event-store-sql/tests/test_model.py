@@ -16,11 +16,14 @@ from aiflow_core.testing.event_store_model import ANY_ONE, LISTS, LogMachine
 from aiflow_core.testing.models import Runner
 from aiflow_event_store_sql import queries
 from aiflow_event_store_sql.event_store import SqlEventStore
-from aiflow_event_store_sql.subscription import Tail
+from aiflow_event_store_sql.subscription import SqlSubscription, Tail
 from aiflow_event_store_sql.tables import event, log_head
 from aiflow_event_store_sql.writer import SqlLogTransaction
 
 pytestmark = pytest.mark.model
+
+
+ALWAYS = property(lambda _: True, lambda *_: None)
 
 
 class Abandoned(Exception):
@@ -103,7 +106,7 @@ def take_a_known_id_again(patch: pytest.MonkeyPatch) -> None:
 
 
 def remember_what_was_cut(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Tail, "forget", lambda self: None)
+    patch.setattr(SqlSubscription, "_takes_from_tail", ALWAYS, raising=False)
 
 
 def look_at_nobody_else(patch: pytest.MonkeyPatch) -> None:
