@@ -238,7 +238,7 @@ def test_a_killed_task_has_failed_at_once_and_says_by_what(
     (task,) = journal.begun(1)
 
     os.kill(task.pid, signal.SIGKILL)
-    until(lambda: statuses(log, execution)[-1] == "FAILED", seconds=5)
+    until(lambda: statuses(log, execution)[-1:] == ["FAILED"], seconds=5)
 
     assert servers.ended("one", execution)["status"] == "FAILED"
     (row,) = servers.rows(f"aiflow task-execution list {execution}")
