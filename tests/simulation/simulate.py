@@ -96,8 +96,6 @@ class Desk:
                         connection.execute(
                             text("UPDATE consumer SET last_seq = 0, counters = '{}', epoch = 0")
                         )
-        for log in (*self.logs, *self.beside):
-            log._tail.forget()
 
     def close(self) -> None:
         for one in (*self.stores, *self.logs, *self.beside):
