@@ -8,7 +8,7 @@ given up.
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Engine, bindparam, exists, select, update
+from sqlalchemy import ColumnElement, Engine, Update, bindparam, exists, select, update
 
 from aiflow_core.crash import crash_point
 from aiflow_core.database import database_ms, reachable
@@ -53,33 +53,34 @@ class Claims:
         free = _TASK.c.worker.in_([NOBODY, bindparam("me")])
         mine = update(_TASK).where(*_named(), free).values(worker=bindparam("me"))
         self._claim = mine.where(_TASK.c.status == TaskStatus.QUEUED, self._holds)
-        self._claim_stop = mine.where(_TASK.c.status == TaskStatus.STOPPING)
+        self._claim_stop = mine.where(_TASK.c.status == TaskStatus.STOPPING, self._holds)
 
     def claim(self, key: AttemptKey, lease: Lease) -> bool:
         """Whether the holder of the lease may start the attempt: it still waits, and nobody else
         has claimed it. `UnavailableError` when the lease does not hold (any more)."""
         crash_point("claim.before")
+        granted = self._take(self._claim, key, lease)
+        crash_point("claim.after")
+        return granted
+
+    def claim_stop(self, key: AttemptKey, lease: Lease) -> bool:
+        """Whether the holder of the lease is the one to stop the attempt: it has claimed it, or
+        nobody has, and now nobody else can. False: another one is. `UnavailableError` when the
+        lease does not hold: then whoever has inherited from this server would not hear of it."""
+        crash_point("claim.stop.before")
+        granted = self._take(self._claim_stop, key, lease)
+        crash_point("claim.stop.after")
+        return granted
+
+    def _take(self, claim: Update, key: AttemptKey, lease: Lease) -> bool:
         with reachable(self._uri), self._engine.begin() as connection:
             facts = {**_facts(key), "me": lease.holder, "lease": lease.name, "known": lease.epoch}
-            granted = connection.execute(self._claim, facts).rowcount == 1
+            granted = connection.execute(claim, facts).rowcount == 1
             held = granted or connection.scalar(
                 select(self._holds), {"lease": lease.name, "known": lease.epoch}
             )
-        crash_point("claim.after")
         if not held:
-            raise UnavailableError(
-                "This server has lost its lease and starts nothing until it has it."
-            )
-        return granted
-
-    def claim_stop(self, key: AttemptKey, worker: str) -> bool:
-        """Whether `worker` is the one to stop the attempt: it has claimed it, or nobody has, and
-        now nobody else can. False: another one is."""
-        crash_point("claim.stop.before")
-        with reachable(self._uri), self._engine.begin() as connection:
-            facts = {**_facts(key), "me": worker}
-            granted = connection.execute(self._claim_stop, facts).rowcount == 1
-        crash_point("claim.stop.after")
+            raise UnavailableError("This server has lost its lease and claims nothing without it.")
         return granted
 
     def stopping(self, worker: str, executions: Iterable[int]) -> list[AttemptKey]:

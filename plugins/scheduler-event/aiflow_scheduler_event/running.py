@@ -141,7 +141,7 @@ class Running:
         by itself, see `_stop_own`."""
         if not self._claiming:
             return True
-        granted = self._claims.claim_stop(key, self._me)
+        granted = self._claims.claim_stop(key, self.membership.worker)
         if granted:
             self._claimed.add(key)
         return granted
@@ -216,5 +216,7 @@ class Running:
                 case TaskStatus.RUNNING:
                     self._claimed.add(request.key)
                     self._executor.adopt(request)
+                case TaskStatus.STOPPING if owner == self._me:
+                    self._executor.stop(request.key)
                 case TaskStatus.STOPPING:
                     self._stop(request.key)

@@ -114,8 +114,8 @@ def test_who_has_claimed_an_attempt_stops_it(stage: Stage) -> None:
     stage.play.act(TaskAction.STOP, "a")
     stage.write()
 
-    assert not stage.claims.claim_stop(stage.key, "other")
-    assert stage.claims.claim_stop(stage.key, "one")
+    assert not stage.claims.claim_stop(stage.key, stage.other)
+    assert stage.claims.claim_stop(stage.key, stage.one)
     executions = [stage.key.workflow_execution_id]
     assert stage.claims.stopping("one", executions) == [stage.key]
     assert stage.claims.stopping("other", executions) == []
@@ -125,8 +125,20 @@ def test_what_nobody_has_claimed_is_stopped_by_whoever_comes_first(stage: Stage)
     stage.play.act(TaskAction.STOP, "a")
     stage.write()
 
-    assert stage.claims.claim_stop(stage.key, "other")
-    assert not stage.claims.claim_stop(stage.key, "one")
+    assert stage.claims.claim_stop(stage.key, stage.other)
+    assert not stage.claims.claim_stop(stage.key, stage.one)
+
+
+def test_without_a_lease_nothing_is_claimed_to_be_stopped(stage: Stage) -> None:
+    stage.play.act(TaskAction.STOP, "a")
+    stage.write()
+    stage.let_run_out(stage.one)
+    assert stage.claims.give_up(stage.one) == []
+
+    with pytest.raises(UnavailableError, match="lost its lease"):
+        stage.claims.claim_stop(stage.key, stage.one)
+
+    assert stage.claims.claim_stop(stage.key, stage.other)
 
 
 def test_what_a_server_ran_that_is_gone_is_given_up(stage: Stage) -> None:
@@ -157,5 +169,5 @@ def test_nothing_is_known_of_an_attempt_that_is_not_there(stage: Stage) -> None:
     nobody = AttemptKey(99, "a", 1)
 
     assert not stage.claims.claim(nobody, stage.one)
-    assert not stage.claims.claim_stop(nobody, "one")
+    assert not stage.claims.claim_stop(nobody, stage.one)
     assert TaskStatus.QUEUED in {live.status for live in stage.play.alive()}
