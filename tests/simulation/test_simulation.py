@@ -16,6 +16,8 @@ AT_ONCE = 20
 FOUND = {
     743: "a server that had been given up, without knowing it yet, took a stop upon itself, and "
     "nobody heard of its end",
+    1235: "a server came back after it had been given up, before that was taken in, and started "
+    "what had been given up with it",
 }
 """Seeds that once failed, and by what."""
 

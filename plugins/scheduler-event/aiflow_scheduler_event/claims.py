@@ -26,6 +26,8 @@ _KEY = (
     _TASK.c.try_number,
 )
 NOBODY = ""
+LOST = "lost"
+"""Claims what went down with its server: not even that server gets it again when it comes back."""
 
 
 class Claimed(NamedTuple):
@@ -101,34 +103,39 @@ class Claims:
         with reachable(self._uri), self._engine.connect() as connection:
             return {row.id: row.worker for row in connection.execute(query)}
 
-    def give_up(self, lease: Lease) -> list[Claimed] | None:
-        """Fence the lease of a server that has not been heard of; the attempts that went with it.
-        None: it has been heard of meanwhile."""
+    def give_up(self, lease: Lease) -> None:
+        """Fence the lease of a server that has not been heard of, and mark as lost what it had
+        claimed. Nothing happens when it has been heard of meanwhile."""
+        crash_point("claim.give_up.before")
+        self._hand_over(lease, LOST)
+        crash_point("claim.give_up.after")
+
+    def lost(self) -> list[Claimed]:
+        """The attempts that are marked as lost, and whose end nobody has taken in yet."""
         execution, workflow = tables.workflow_execution, tables.workflow
         query = (
             select(*_KEY, workflow.c.namespace, workflow.c.workflow_name)
             .join(execution, execution.c.id == _TASK.c.workflow_execution_id)
             .join(workflow, workflow.c.id == execution.c.workflow_id)
-            .where(*_claimed_by(lease.holder))
+            .where(*_claimed_by(LOST))
             .order_by(_TASK.c.id)
         )
-        crash_point("claim.give_up.before")
-        # One transaction: whoever takes the lease anew, and then claims, comes after it.
-        with reachable(self._uri), self._engine.begin() as connection:
-            if not self._leases.fence(connection, lease):
-                return None
-            rows = connection.execute(query).all()
-        crash_point("claim.give_up.after")
-        return [Claimed(AttemptKey(*row[:4]), *row[4:]) for row in rows]
+        with reachable(self._uri), self._engine.connect() as connection:
+            return [Claimed(AttemptKey(*row[:4]), *row[4:]) for row in connection.execute(query)]
 
     def inherit(self, lease: Lease, heir: str) -> None:
-        """The same, but `heir` has now claimed what the other had, where he can see it as well."""
+        """As `give_up`, but `heir` has now claimed what the other had, where he can see it as
+        well."""
         crash_point("claim.inherit.before")
+        self._hand_over(lease, heir)
+        crash_point("claim.inherit.after")
+
+    def _hand_over(self, lease: Lease, to: str) -> None:
+        # One transaction: whoever takes the lease anew, and then claims, comes after it.
         with reachable(self._uri), self._engine.begin() as connection:
             if self._leases.fence(connection, lease):
-                inherited = update(_TASK).where(*_claimed_by(lease.holder)).values(worker=heir)
-                connection.execute(inherited)
-        crash_point("claim.inherit.after")
+                claimed = update(_TASK).where(*_claimed_by(lease.holder))
+                connection.execute(claimed.values(worker=to))
 
 
 def _claimed_by(worker: str) -> list[ColumnElement[bool]]:

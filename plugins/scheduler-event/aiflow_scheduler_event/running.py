@@ -152,6 +152,8 @@ class Running:
             # What others have claimed meanwhile they report.
             for key in self._requests.keys() - self._claimed:
                 self._requests.pop(key, None)
+            # The leader of before may have died before it said so.
+            self._report_lost()
         self._resume_attempts(state, {NOBODY, self._me})
         begun = set()
         for evaluation in sorted(state.evaluations.values(), key=lambda e: e.id):
@@ -168,7 +170,11 @@ class Running:
             self._claims.inherit(lease, self._me)
             self._take_up_inheritance()
             return
-        for key, namespace, workflow_name in self._claims.give_up(lease) or ():
+        self._claims.give_up(lease)
+        self._report_lost()
+
+    def _report_lost(self) -> None:
+        for key, namespace, workflow_name in self._claims.lost():
             reason = f"lost with its server, which was not heard of for {self._ha_ttl:g} s"
             report = AttemptReport(key=key, status=TaskStatus.FAILED, reason=reason)
             self.reporter.append(report_event(namespace, workflow_name, report))

@@ -133,7 +133,7 @@ def test_without_a_lease_nothing_is_claimed_to_be_stopped(stage: Stage) -> None:
     stage.play.act(TaskAction.STOP, "a")
     stage.write()
     stage.let_run_out(stage.one)
-    assert stage.claims.give_up(stage.one) == []
+    stage.claims.give_up(stage.one)
 
     with pytest.raises(UnavailableError, match="lost its lease"):
         stage.claims.claim_stop(stage.key, stage.one)
@@ -145,12 +145,29 @@ def test_what_a_server_ran_that_is_gone_is_given_up(stage: Stage) -> None:
     assert stage.claims.claim(stage.key, stage.one)
     stage.play.run("a")
     stage.write()
-    assert stage.claims.give_up(stage.one) is None, "it has been heard of"
+    stage.claims.give_up(stage.one)
+    assert stage.claims.lost() == [], "it has been heard of"
 
     stage.let_run_out(stage.one)
+    stage.claims.give_up(stage.one)
 
-    assert stage.claims.give_up(stage.one) == [Claimed(stage.key, "default", "flow")]
+    assert stage.claims.lost() == [Claimed(stage.key, "default", "flow")]
     assert not stage.leases.renew(stage.one, TTL)
+    stage.play.fail("a")
+    stage.write()
+    assert stage.claims.lost() == [], "everybody knows"
+
+
+def test_what_was_given_up_its_server_does_not_get_again(stage: Stage) -> None:
+    assert stage.claims.claim(stage.key, stage.one)
+    stage.let_run_out(stage.one)
+    stage.claims.give_up(stage.one)
+
+    again = stage.leases.take("worker/one", "one", TTL)
+
+    assert again is not None
+    assert not stage.claims.claim(stage.key, again)
+    assert stage.claims.lost() == [Claimed(stage.key, "default", "flow")]
 
 
 def test_where_others_see_it_as_well_it_is_inherited(stage: Stage) -> None:
