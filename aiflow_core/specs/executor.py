@@ -88,4 +88,6 @@ class Executor(ABC):
 
     @abstractmethod
     def stop_all(self) -> None:
-        """End all attempts and return when they are gone. For a deployment that ends for good."""
+        """End all attempts, and return when they are gone and reported: a report that came later
+        could be taken for one of an attempt that is submitted again. For a deployment that ends for
+        good, and for a server that the others have given up."""

@@ -1108,7 +1108,7 @@ class ExecutorContract(SharingContract):
         stage.executor.stop_all()
 
         assert not any(map(is_running, stage.pids()))
-        assert {stage.final(r).status for r in requests} == {TaskStatus.STOPPED}
+        assert {stage.statuses(r)[-1] for r in requests} == {TaskStatus.STOPPED}
 
     # --- after a restart ---
 

@@ -167,10 +167,12 @@ class SimulatedExecutor(Executor):
     def stop_all(self) -> None:
         for key in sorted(self._known - self._machine.processes.keys()):
             self._stopped.add(key)
-            self._tell(AttemptReport(key=key, status=TaskStatus.STOPPED))
+            self._report(AttemptReport(key=key, status=TaskStatus.STOPPED))
         self._known.clear()
         for process in list(self._machine.processes.values()):
             self._machine.end(process, TaskStatus.STOPPED)
+            if process.report is not None:
+                self._report(process.report)  # a repetition of what the watcher tells
 
     def _start(self, request: AttemptRequest) -> None:
         key = request.key
