@@ -16,6 +16,7 @@ from .chaos.history import (
     Entry,
     ExecutionRow,
     History,
+    Pause,
     Plan,
     Started,
     TaskRow,
@@ -375,3 +376,28 @@ def test_what_was_given_up_for_lost_may_tell_its_end_too_late() -> None:
 def violated(history: History) -> set[str]:
     """The checks that have found something."""
     return {finding.check for finding in judge(history) if finding.violations}
+
+
+@pytest.mark.parametrize(
+    "overlap",
+    [
+        changed("journal", 1, alone=False),
+        changed("journal", 0, ns=3),
+        with_more("journal", Entry("end", 1, "a", 1, 1, 101, 4)),
+    ],
+    ids=["not alone", "began late", "ended late"],
+)
+def test_who_stood_still_may_wake_beside_his_successor(overlap: Doctor) -> None:
+    """Whose process cannot be ended, as long as what ends it stands still as well."""
+    history = overlap(GOOD)
+    name = next(name for name in CHECKS if name.startswith("attempts only grow"))
+    pid, begun = GOOD.journal[0].pid, GOOD.journal[1].ns
+
+    def violations(pause: Pause) -> tuple[str, ...]:
+        found = {f.check: f.violations for f in judge(replace(history, pauses=(pause,)))}
+        return found[name]
+
+    assert not violations(Pause([pid], begun, begun + 1))
+    assert violations(Pause([pid + 1], begun, begun + 1)), "another one stood still"
+    assert violations(Pause([pid], begun + 1, begun + 2)), "it stood still later"
+    assert violations(Pause([pid], -(10**10), begun - 2 * 10**9)), "it had long woken"

@@ -52,6 +52,15 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Pause:
+    """Processes stood still, all at once. Moments in nanoseconds, as in the journal."""
+
+    pids: list[int]
+    began_ns: int
+    ended_ns: int
+
+
+@dataclass(frozen=True)
 class Transcript:
     """What a listener was given, in the order in which it came: offsets and ids."""
 
@@ -116,6 +125,7 @@ class History:
         leftovers: name of a table that must be empty when all is quiet -> its number of rows.
         surprises: what nobody expected to be told or to see, in words.
         position: the last offset that the scheduler has taken in.
+        pauses: during which some of the attempts' processes may have stood still.
         several: there were several servers, of which one may give up for lost what another ran.
     """
 
@@ -124,6 +134,7 @@ class History:
     appended: tuple[Appended, ...] = ()
     started: tuple[Started, ...] = ()
     journal: tuple[Entry, ...] = ()
+    pauses: tuple[Pause, ...] = ()
     transcripts: tuple[Transcript, ...] = ()
     executions: tuple[ExecutionRow, ...] = ()
     tasks: tuple[TaskRow, ...] = ()

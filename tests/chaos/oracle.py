@@ -25,6 +25,9 @@ EXPLAINED = re.compile(
     r"|lost (with its server|its lease)"
 )
 
+# A task that stood still together with its zygote goes on until that has ended it.
+LAST_MOMENT_NS = 1_000_000_000
+
 T = TypeVar("T")
 Check = Callable[[History], Iterator[str]]
 
@@ -233,8 +236,9 @@ def rule_events(history: History) -> Iterator[str]:
         (event for event in history.log if event.type is EventType.USER),
         lambda event: (event.key, event.workflow_execution_id),
     )
+    woke = _ends_of_who_woke(history)
     for execution in history.executions:
-        until = stopped.get(execution.id, len(history.log) + 1)
+        until = stopped.get(execution.id, woke.get(execution.id, len(history.log) + 1))
         for task, keys in history.plan.heard.get(execution.workflow, {}).items():
             whom = product(keys, (None, execution.id))
             for event in chain.from_iterable(sent.get(one, ()) for one in whom):
@@ -325,11 +329,14 @@ def attempts_in_order(history: History) -> Iterator[str]:
     for entries in begun.values():
         in_time = sorted(entries, key=lambda entry: entry.ns)
         for entry in in_time:
-            yield _unless(entry.alone, f"{entry.key} began while another attempt still ran")
+            woke = any(_stood_still(history, e, entry.ns) for e in entries if e.key < entry.key)
+            yield _unless(entry.alone or woke, f"{entry.key} began while another attempt still ran")
         for one, other in pairwise(in_time):
             end = ended.get(one.key, one)
+            older, newer = sorted((one, other), key=lambda entry: entry.key)
             yield _unless(
-                one.key < other.key and end.ns < other.ns,
+                (one.key < other.key and end.ns < other.ns)
+                or (older.key < newer.key and _stood_still(history, older, newer.ns)),
                 f"{other.key} began after {one.key}, which had not ended",
             )
 
@@ -407,6 +414,26 @@ def _grouped(items: Iterable[T], key: Callable[[T], Any]) -> dict[Any, list[T]]:
 
 def _of_type(history: History, run_type: str) -> list[ExecutionRow]:
     return [row for row in history.executions if row.run_type == run_type]
+
+
+def _stood_still(history: History, entry: Entry, ns: int) -> bool:
+    """Whether the attempt's process stood still at that time, or had just woken."""
+    return any(
+        entry.pid in pause.pids and pause.began_ns <= ns <= pause.ended_ns + LAST_MOMENT_NS
+        for pause in history.pauses
+    )
+
+
+def _ends_of_who_woke(history: History) -> dict[int, int]:
+    """Where the log tells the end of an execution, of those of which a process stood still: it may
+    send something afterwards, before it is ended."""
+    pids = {pid for pause in history.pauses for pid in pause.pids}
+    executions = {entry.execution for entry in history.journal if entry.pid in pids}
+    return {
+        context["workflow_execution_id"]: event.offset
+        for event, context in _status_events(history, EventType.WORKFLOW_STATUS)
+        if event.value in FINISHED and context["workflow_execution_id"] in executions
+    }
 
 
 def _entries(history: History, what: str) -> list[Entry]:

@@ -3,12 +3,14 @@
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import asdict
 from typing import Any
 
 import psutil
 
 from ..servers import processes_of
 from .campaign import Report, Trouble, campaign
+from .history import Pause
 
 TARGETS = {"leader": 4, "standby": 1, "machine": 3, "notification": 2}
 
@@ -37,6 +39,7 @@ def _pause(doer: Trouble) -> None:
     (target,) = doer.choices.choices(list(TARGETS), list(TARGETS.values()))
     stopped = _processes(doer, target)
     seconds = 2 * LEASE + doer.choices.uniform(0, 1)
+    began = time.monotonic_ns()
     try:
         for process in stopped:
             _if_there(process.suspend)
@@ -44,7 +47,8 @@ def _pause(doer: Trouble) -> None:
     finally:
         for process in stopped:
             _if_there(process.resume)
-    doer.note(target, seconds=round(seconds, 3), pids=[process.pid for process in stopped])
+    pause = Pause([process.pid for process in stopped], began, time.monotonic_ns())
+    doer.note(target, seconds=round(seconds, 3), pause=asdict(pause))
     doer.expect_servers()
 
 

@@ -25,7 +25,7 @@ from aiflow_scheduler_event.timers import Timers
 from .simulate import HARSH, PAUSES, POWER, Desk, desk, simulate
 from .world import Faults
 
-MOST_SEEDS = 150
+MOST_SEEDS = 200
 
 Fault = Callable[[pytest.MonkeyPatch, Desk], None]
 
@@ -215,7 +215,7 @@ def the_log_is_not_read_before_resuming(patch: pytest.MonkeyPatch, place: Desk) 
 
 # Each with what goes wrong when it shows.
 FAULTS: list[tuple[Fault, Faults]] = [
-    (any_leader_may_write, Faults(unanswered=0.1, pause=0.06, repeated=0.3)),
+    (any_leader_may_write, Faults(unanswered=0.2, pause=0.06, repeated=0.3)),
     (nobody_asks_where_the_offset_stands, PAUSES),
     (acknowledged_before_the_commit, HARSH),
     (the_offset_in_a_transaction_of_its_own, HARSH),
