@@ -13,6 +13,7 @@ no database.
 import logging
 import os
 import sqlite3
+import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
@@ -150,7 +151,26 @@ def open_engine(uri: str, **pool: Any) -> Engine:
             cursor.execute(_limit_idleness(engine.dialect))
         connection.commit()
 
+    @event.listens_for(engine, "do_connect")
+    def connect(dialect: Dialect, record: Any, args: Any, keywords: Any) -> Any:
+        try:
+            return dialect.connect(*args, **keywords)
+        except dialect.loaded_dbapi.Error as error:
+            _forget_frames(error)
+            raise
+
     return engine
+
+
+def _forget_frames(error: BaseException | None) -> None:
+    """Let go of all that the frames hold in which the error, and what led to it, came about.
+
+    PyMySQL's errors are held by a frame that they hold themselves, with a megabyte of certificates
+    beside them; in an outage these would pile up until the next full garbage collection.
+    """
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 def _limit_idleness(dialect: Dialect) -> str:
