@@ -77,6 +77,8 @@ WITHOUT = {
         "aiflow_operator_bash/operator.py",
         "start",
     ): "in the task's process, after runner.code.before",
+    ("aiflow_scheduler_event/claims.py", "_hand_over"): "around it, in `give_up` and `inherit`",
+    ("aiflow_scheduler_event/claims.py", "_take"): "around it, in `claim` and `claim_stop`",
     ("aiflow_scheduler_event/loop.py", "_session"): "its own `begin`, which commits in the store",
     ("aiflow_scheduler_event/store.py", "_writing"): "committed in `commit`, see there",
 }
