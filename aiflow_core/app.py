@@ -19,7 +19,8 @@ from aiflow_core.config import ClientSettings, Driver, ProjectSettings, ServerSe
 from aiflow_core.daemon import Daemon, held
 from aiflow_core.deployment import Deployment
 from aiflow_core.errors import ConflictError, UsageError
-from aiflow_core.plugins import Hooks, make
+from aiflow_core.hooks import Hooks
+from aiflow_core.plugins import make
 from aiflow_core.specs.blob_manager import BlobManager
 from aiflow_core.specs.endpoint import Endpoint
 from aiflow_core.specs.event_store import EventStore
@@ -116,26 +117,38 @@ class App:
 
     # --- all together --------------------------------------------------------------------------
 
+    def hooks(self, stack: ExitStack) -> Hooks:
+        """What tells the installed observers until the stack unwinds; `PluginError` when settings
+        ask for one that cannot be had."""
+        hooks = Hooks(self.project.observers, self.clock)
+        stack.callback(hooks.close)
+        hooks.register_installed(self.project.hooks)
+        return hooks
+
     def serve(self, stack: ExitStack) -> str:
         """Run the AIFlow server on `stack`; returns the address at which it answers."""
-        store = Driver(
-            type="notification-server", config={"server_uri": self.server.notification_server_uri}
-        )
-        events = _opened(stack, self.project.event_store or store)
-        scheduler = self.scheduler()
-        if isinstance(scheduler, KeepsTables):
-            scheduler.check(INIT_COMMAND)
-        deployment = self._deployment(
-            self.home, Path(self.server.log_dir), self.server.notification_server_uri
-        )
-        executor: Executor = _made("executor", self.project.executor or self._executor())
-        scheduler.start(stack, deployment, events, executor, self.blob_manager())
-        endpoint: Endpoint = make(
-            "aiflow.endpoint", "rpc", {"host": self.server.rpc_host, "port": self.server.rpc_port}
-        )
-        address = endpoint.start(stack, events, scheduler)
-        deployment.hooks.server_started(name="aiflow", address=address)
-        stack.callback(lambda: deployment.hooks.server_stopped(name="aiflow"))
+        hooks = self.hooks(stack)
+        with _told(stack, hooks, "aiflow") as parts:
+            store = Driver(
+                type="notification-server",
+                config={"server_uri": self.server.notification_server_uri},
+            )
+            events = _opened(parts, self.project.event_store or store)
+            scheduler = self.scheduler()
+            if isinstance(scheduler, KeepsTables):
+                scheduler.check(INIT_COMMAND)
+            deployment = self._deployment(
+                self.home, Path(self.server.log_dir), self.server.notification_server_uri, hooks
+            )
+            executor: Executor = _made("executor", self.project.executor or self._executor())
+            scheduler.start(parts, deployment, events, executor, self.blob_manager())
+            endpoint: Endpoint = make(
+                "aiflow.endpoint",
+                "rpc",
+                {"host": self.server.rpc_host, "port": self.server.rpc_port},
+            )
+            address = endpoint.start(parts, events, scheduler)
+        hooks.server_started(name="aiflow", address=address)
         return address
 
     def embedded(self, stack: ExitStack) -> Embedded:
@@ -158,7 +171,11 @@ class App:
         events = _opened(stack, store)
         if isinstance(events, KeepsTables):
             events.initialize()
-        address = make("aiflow.endpoint", "notification", {"port": 0}).start(stack, events, None)
+        hooks = self.hooks(stack)
+        with _told(stack, hooks, "notification") as parts:
+            endpoint: Endpoint = make("aiflow.endpoint", "notification", {"port": 0})
+            address = endpoint.start(parts, events, None)
+        hooks.server_started(name="notification", address=address)
         scheduler: Scheduler = make("aiflow.scheduler", "event", {"uri": database})
         if isinstance(scheduler, KeepsTables):
             scheduler.initialize()
@@ -168,7 +185,7 @@ class App:
             {"parallelism": self.server.local_executor_parallelism, "orphans": "stop"},
         )
         blobs = self.blob_manager()
-        deployment = self._deployment(home, home / "logs", address)
+        deployment = self._deployment(home, home / "logs", address, hooks)
         scheduler.start(stack, deployment, events, executor, blobs)
         return Embedded(
             events=events,
@@ -178,13 +195,15 @@ class App:
             deployment=deployment,
         )
 
-    def _deployment(self, home: Path, log_dir: Path, notification_uri: str) -> Deployment:
+    def _deployment(
+        self, home: Path, log_dir: Path, notification_uri: str, hooks: Hooks
+    ) -> Deployment:
         return Deployment(
             home=home,
             log_dir=log_dir,
             notification_uri=notification_uri,
             clock=self.clock,
-            hooks=Hooks(),
+            hooks=hooks,
         )
 
     def _scheduler(self) -> Driver:
@@ -216,6 +235,16 @@ class App:
 
 def _made(kind: str, driver: Driver) -> Any:
     return make(f"aiflow.{kind}", driver.type, driver.config)
+
+
+@contextmanager
+def _told(stack: ExitStack, hooks: Hooks, server: str) -> Iterator[ExitStack]:
+    """The stack for the parts of a server that starts within the block. Once it has started, it
+    unwinds with `stack`, and then observers are told that the server has stopped."""
+    with ExitStack() as parts:
+        yield parts
+        stack.callback(lambda: hooks.server_stopped(name=server))
+        stack.push(parts.pop_all())
 
 
 def _opened(stack: ExitStack, driver: Driver) -> EventStore:

@@ -22,6 +22,7 @@ from collections.abc import Iterable, Iterator
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import msgspec
 
@@ -264,13 +265,15 @@ def _sha256(file: Path) -> str:
 
 
 def publish(
-    workflow_file: str | Path, files: Iterable[str | Path], blobs: BlobManager
+    workflow_file: str | Path, files: Iterable[str | Path], blobs: BlobManager, hooks: Any
 ) -> tuple[list[WorkflowDefinition], BundleRef]:
     """The definitions of the workflows in a file, and the bundle of it as kept by `blobs`.
 
-    Executes the file: for a client's own process. Nothing is uploaded when a workflow is wrong.
+    Executes the file: for a client's own process. Nothing is uploaded when a workflow is wrong, or
+    when an observer refuses (`Veto`).
     """
     definitions = [workflow.definition() for workflow in load_workflows(workflow_file)]
+    hooks.before_upload(workflow_file=Path(workflow_file), definitions=tuple(definitions))
     with tempfile.TemporaryDirectory() as directory:
         archive, bundle = pack(workflow_file, files, directory)
         return definitions, msgspec.structs.replace(bundle, uri=blobs.upload(archive))

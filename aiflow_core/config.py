@@ -16,7 +16,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import msgspec
 import yaml
@@ -91,13 +91,33 @@ class ClientSettings(Settings, frozen=True, kw_only=True):
     blob_manager: Driver = Driver(type="local", config={"root_directory": "${AIFLOW_HOME}/blob"})
 
 
+class ObserverSettings(Settings, frozen=True, kw_only=True):
+    """How observers are treated, see `aiflow_core.hookspecs`.
+
+    Attributes:
+        queue: calls that may wait for one observer; what comes then is dropped.
+        time_limit: seconds after which an answer is not waited for any more, and after which who
+            does not return from a call is left out.
+        unanswered: what it means when an observer that is asked gives no answer.
+        figures_interval: seconds from one telling of figures to the next.
+    """
+
+    queue: Annotated[int, msgspec.Meta(gt=0)] = 10_000
+    time_limit: Annotated[float, msgspec.Meta(gt=0)] = 10.0
+    unanswered: Literal["consent", "refuse"] = "consent"
+    figures_interval: Annotated[float, msgspec.Meta(gt=0)] = 5.0
+
+
 class ProjectSettings(Settings, frozen=True, kw_only=True):
-    """`project.yaml`: other plugins than those that the other files imply."""
+    """`project.yaml`: other plugins than those that the other files imply, and observers by name
+    with their settings."""
 
     event_store: Driver | None = None
     scheduler: Driver | None = None
     executor: Driver | None = None
     blob: Driver | None = None
+    hooks: dict[str, dict[str, Any] | None] = {}
+    observers: ObserverSettings = ObserverSettings()
 
 
 S = TypeVar("S", bound=Settings)

@@ -10,10 +10,12 @@ from aiflow_core.model.workflow import check_name
 
 
 class Silence:
-    """A hook relay to which nobody listens."""
+    """Hooks to which nobody listens."""
 
-    def __getattr__(self, name: str) -> Any:
-        return lambda **facts: []
+    heard: frozenset[str] = frozenset()
+
+    def __getattr__(self, moment: str) -> Any:
+        return lambda **facts: {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +27,9 @@ class Deployment:
         log_dir: directory under which task logs are written.
         notification_uri: `host:port` at which tasks reach the notification server.
         clock: the time.
-        hooks: `hooks.<name>(**facts)` tells every observer, see `aiflow_core.hookspecs`; what an
-            observer raises never arrives here.
+        hooks: `hooks.<moment>(**facts)` tells every observer, see `aiflow_core.hookspecs`, and
+            waits for none; the moments `before_...` ask, wait a limited time, and raise `Veto`.
+            `hooks.heard` are the moments to which anybody listens.
     """
 
     home: Path

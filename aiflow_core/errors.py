@@ -81,6 +81,21 @@ class ConflictError(AIFlowError):
     exit_code = 4
 
 
+class Veto(AIFlowError):
+    """Raised by an observer that is asked: what it is asked about is not to happen, for `reason`.
+
+    Whoever asked is told `by` whom.
+    """
+
+    code = "veto"
+    exit_code = 4
+
+    def __init__(self, reason: str, *, by: str = "") -> None:
+        self.reason, self.by = reason, by
+        whose = f" by {by!r}" if by else ""
+        super().__init__(f"Refused{whose}: {reason.rstrip('.')}.")
+
+
 class UnavailableError(AIFlowError):
     """A server or database does not answer; the same call may succeed later."""
 

@@ -1,23 +1,21 @@
 """Finds plugins by entry point, checks them against their contracts, and makes them.
 
-stevedore chooses the one driver of a name, pluggy tells every observer. All that is peculiar about
-the two is handled here and nowhere else.
+stevedore chooses the one driver of a name; all that is peculiar about it is handled here and
+nowhere else.
 """
 
 import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
 
-import pluggy
 from stevedore.driver import DriverManager
 from stevedore.exception import MultipleMatches, NoMatches
 from stevedore.extension import error_on_conflict
 
-from aiflow_core import hookspecs
 from aiflow_core.errors import PluginError, did_you_mean
 
 T = TypeVar("T")
@@ -115,46 +113,44 @@ def installed() -> list[PluginInfo]:
     return found
 
 
-class Hooks:
-    """Tells every observer: `hooks.<moment>(**facts)`, see `aiflow_core.hookspecs`.
+def observers(
+    settings: Mapping[str, Mapping[str, Any] | None],
+) -> list[tuple[str, object]]:
+    """Every observer, by name: modules as they are, and classes made with their settings.
 
-    What an observer raises is logged with its name and goes no further.
+    What stands in a module (`module:Class`) is loaded only when there are settings for its name, be
+    they empty. A module that does not load is left out, and the log says so. `PluginError` when
+    settings are for none, or when one that has settings cannot be had with them.
     """
+    entries = sorted(entry_points(group=HOOKS_GROUP), key=lambda e: e.name)
+    for name in settings:
+        if name not in {entry.name for entry in entries}:
+            raise PluginError(
+                f"No installed plugin is the observer {name!r}.",
+                next_step=did_you_mean(name, sorted({entry.name for entry in entries})),
+            )
+    found: list[tuple[str, object]] = []
+    for entry in entries:
+        if entry.attr and entry.name not in settings:
+            continue
+        problem = _problem(HOOKS_GROUP, entry)
+        if problem and entry.name in settings:
+            raise PluginError(f"The observer {entry.name!r} cannot be used: {problem}.")
+        if problem:
+            log.warning("The observer %r is left out: %s", entry.name, problem)
+            continue
+        found.append((entry.name, _observer(entry, settings.get(entry.name) or {})))
+    return found
 
-    def __init__(self) -> None:
-        self._manager = pluggy.PluginManager(hookspecs.PROJECT)
-        self._manager.add_hookspecs(hookspecs)
-        for entry in entry_points(group=HOOKS_GROUP):
-            problem = _problem(HOOKS_GROUP, entry)
-            if problem:
-                log.warning("The observer %r is left out: %s", entry.name, problem)
-            else:
-                self.register(entry.load(), entry.name)
 
-    def register(self, observer: object, name: str) -> None:
-        """Let a module or object listen. `PluginError` when it listens to what is never told."""
-        self._manager.register(observer, name)
-        try:
-            self._manager.check_pending()
-        except pluggy.PluginValidationError as error:
-            self._manager.unregister(observer)
-            raise PluginError(f"The observer {name!r} does not fit: {error}.") from error
-
-    def __getattr__(self, moment: str) -> Callable[..., None]:
-        caller = getattr(self._manager.hook, moment)
-
-        def tell(**facts: Any) -> None:
-            # One by one: pluggy itself would let the first exception keep the rest from listening.
-            for implementation in caller.get_hookimpls():
-                wanted = {name: facts[name] for name in implementation.argnames}
-                try:
-                    implementation.function(**wanted)
-                except Exception:
-                    log.exception(
-                        "The observer %r failed at %s", implementation.plugin_name, moment
-                    )
-
-        return tell
+def _observer(entry: EntryPoint, settings: Mapping[str, Any]) -> object:
+    loaded = entry.load()
+    if isinstance(loaded, type):
+        check_settings(f"observer {entry.name!r}", loaded, dict(settings))
+        return loaded(**settings)
+    if settings:
+        raise PluginError(f"The observer {entry.name!r} has no settings.")
+    return loaded
 
 
 def _load_driver(group: str, name: str) -> Any:

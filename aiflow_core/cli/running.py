@@ -80,7 +80,8 @@ class Session:
         self._began = self._clock.monotonic()
         self._embedded = app.embedded(stack)
         self.log_dir: Path = self._embedded.deployment.log_dir
-        self._embedded.deployment.hooks.register(self, "aiflow-run")
+        self._hooks = self._embedded.deployment.hooks
+        self._hooks.register(self, "aiflow-run", bounded=False)
         # On the stack after the store, and so closed before it.
         events = self._embedded.events
         subscription = events.subscribe(events.head(), EventFilter(types=(EventType.USER,)))
@@ -138,7 +139,7 @@ class Session:
         self, file: Path, files: Sequence[str], namespace: str | None, only: str | None
     ) -> None:
         """Upload the file and start an execution of each of its workflows, or `only` of one."""
-        definitions, bundle = publish(file, files, self._embedded.blobs)
+        definitions, bundle = publish(file, files, self._embedded.blobs, self._hooks)
         if only is not None:
             names = [d.name for d in definitions]
             definitions = [d for d in definitions if d.name == only]
@@ -146,12 +147,15 @@ class Session:
                 raise NotFoundError("workflow", only, next_step=did_you_mean(only, names))
         self._stop_leftovers()
         scheduler = self._embedded.scheduler
+        uploaded = []
         for definition in definitions:
             if namespace is not None:
                 definition = msgspec.structs.replace(definition, namespace=namespace)
             self._ensure_namespace(definition.namespace)
             workflow = scheduler.submit_workflow(definition, bundle)
             self.workflows[workflow.id] = workflow.workflow_name
+            uploaded.append(workflow)
+        self._hooks.after_upload(workflow_file=file, workflows=tuple(uploaded))
         self._began = self._clock.monotonic()
         for definition in definitions:
             execution = scheduler.start_workflow_execution(

@@ -1,6 +1,7 @@
 """Operations on workflows."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from aiflow_core.app import App
@@ -19,12 +20,18 @@ def upload_workflows(
     directories, which tasks find beside it), and runs again where its tasks run.
 
     Raises `DefinitionError` when the file cannot be executed, defines no workflow, or a workflow in
-    it is wrong; nothing is submitted then.
+    it is wrong, and `Veto` when an observer refuses; nothing is submitted then.
     """
-    blobs = App.configured().blob_manager()
-    definitions, bundle = publish(workflow_file_path, artifacts or (), blobs)
-    with server() as client:
-        return [client.submit_workflow(definition, bundle) for definition in definitions]
+    app = App.configured()
+    with ExitStack() as stack:
+        hooks = app.hooks(stack)
+        definitions, bundle = publish(
+            workflow_file_path, artifacts or (), app.blob_manager(), hooks
+        )
+        client = stack.enter_context(server())
+        uploaded = [client.submit_workflow(definition, bundle) for definition in definitions]
+        hooks.after_upload(workflow_file=Path(workflow_file_path), workflows=tuple(uploaded))
+        return uploaded
 
 
 def get_workflow(workflow_name: str, namespace: str = DEFAULT_NAMESPACE) -> WorkflowInfo:

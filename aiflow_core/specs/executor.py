@@ -55,6 +55,12 @@ class Executor(ABC):
         when it was before. False: another server has the attempt, or it is over; it is dropped
         without a report. `UnavailableError`: nobody knows yet; it is to be asked again after a
         while.
+
+        Between the claim and the start of an attempt, `deployment.hooks.before_task_start(request=
+        ...)` is called, from a thread that may wait for it, and what it returns is added to the
+        environment of the attempt's processes. `Veto`: the attempt is reported FAILED with its
+        text, and never starts, also not after a restart. An executor that sees what its tasks write
+        to their logs tells `deployment.hooks.task_log_line(key=..., line=...)`.
         """
 
     @abstractmethod

@@ -19,8 +19,11 @@ import msgspec
 import pytest
 
 from aiflow_core.bundle import pack
+from aiflow_core.clock import Clock
 from aiflow_core.deployment import Deployment
-from aiflow_core.errors import UnavailableError
+from aiflow_core.errors import UnavailableError, Veto
+from aiflow_core.hooks import Hooks
+from aiflow_core.hookspecs import hook
 from aiflow_core.model.execution import AttemptKey, AttemptReport, AttemptRequest, BundleRef
 from aiflow_core.model.serialization import decode, encode
 from aiflow_core.model.status import TASK_FINISHED, TaskStatus
@@ -65,6 +68,7 @@ class MemoryExecutor(Executor):
         claim: Claim,
     ) -> None:
         self._clock = deployment.clock
+        self._hooks = deployment.hooks
         self._report = report
         self._claim = claim
         stack.callback(self._close)
@@ -132,16 +136,23 @@ class MemoryExecutor(Executor):
             self._asking.add(key)
             term = self._term
         is_granted: bool | None = None
+        refusal: Veto | None = None
         try:
             is_granted = self._claim(key)
+            if is_granted:
+                self._hooks.before_task_start(request=request)
         except UnavailableError:
             self._watch_time()
+        except Veto as veto:
+            refusal = veto
         with self._lock:
             self._asking.discard(key)
             self._look_at_time()
             if is_granted is not None:
                 was_waiting = self._waiting.pop(key, None) is not None
-                if was_waiting and is_granted:
+                if was_waiting and refusal:
+                    self._end(key, TaskStatus.FAILED, str(refusal))
+                elif was_waiting and is_granted:
                     self._begin(request, term)
         self._say()
 
@@ -242,6 +253,7 @@ def abandon():
 def show_environment():
     note("task " + os.environ["AIFLOW_TASK"])
     note("uri " + os.environ["AIFLOW_NOTIFICATION_URI"])
+    note("given " + os.environ.get("GIVEN", "nothing"))
 def with_family(stubborn=False):
     ignore = "trap '' TERM; " if stubborn else ""
     script = ignore + "(" + ignore + "echo start child $BASHPID >> " + str(DESK / "journal") + "; "
@@ -304,6 +316,9 @@ class Stage:
         """Numbers of attempts that only fill the time."""
         self.answers: dict[AttemptKey, list[bool | UnavailableError]] = {}
         """What is said to those who claim, in turn; and then that it is granted."""
+        self.guard = Guard()
+        """An observer that is asked before an attempt starts."""
+        self.hooks = Hooks(clock=Clock())
         self.bundle = self.make_bundle(FLOW.format(desk=str(self.desk)))
         self.executor = self._start()
 
@@ -401,6 +416,11 @@ class Stage:
         """Let attempts live for `seconds` from now."""
         self.executor.renew(self.clock.monotonic() + seconds)
 
+    def watch(self) -> "Guard":
+        """Let the guard be asked, and told, from now on; before a restart."""
+        self.hooks.register(self.guard, "guard")
+        return self.guard
+
     def leave(self) -> None:
         """Unwind the executor; what runs goes on."""
         self._stack.close()
@@ -423,6 +443,7 @@ class Stage:
                 log_dir=self.home / "aiflow" / "logs",
                 notification_uri="127.0.0.1:50052",
                 clock=self.clock,
+                hooks=self.hooks,
             ),
             self.blobs,
             self._take,
@@ -444,6 +465,33 @@ class Stage:
         with self._changed:
             self.reports.append(report)
             self._changed.notify_all()
+
+
+class Guard:
+    """An observer of attempts.
+
+    Attributes:
+        answers: what it says when it is asked about an attempt: variables, or why not.
+        asked: what it was asked about, in order.
+        lines: what it was told of the logs.
+    """
+
+    def __init__(self) -> None:
+        self.answers: dict[AttemptKey, dict[str, str] | Veto] = {}
+        self.asked: list[AttemptKey] = []
+        self.lines: defaultdict[AttemptKey, list[str]] = defaultdict(list)
+
+    @hook
+    def before_task_start(self, request: AttemptRequest) -> dict[str, str]:
+        self.asked.append(request.key)
+        answer = self.answers.get(request.key, {})
+        if isinstance(answer, Veto):
+            raise answer
+        return answer
+
+    @hook
+    def task_log_line(self, key: AttemptKey, line: str) -> None:
+        self.lines[key].append(line)
 
 
 def granted_at_once() -> threading.Event:
@@ -748,6 +796,61 @@ class SharingContract(ABC):
 
     # --- for how long it is ---
 
+    # --- who is asked ---
+
+    def test_an_attempt_that_is_refused_never_starts_and_says_why(self, stage: Stage) -> None:
+        guard = self.guarded(stage)
+        request = stage.request("waits")
+        guard.answers[request.key] = Veto("not today")
+
+        stage.executor.submit(request)
+
+        report = stage.final(request)
+        assert report.status is TaskStatus.FAILED
+        assert report.reason == "Refused by 'guard': not today."
+        assert str(request.key) not in self.begun(stage)
+        assert stage.asked == guard.asked == [request.key]
+
+    def test_a_refusal_holds_when_the_attempt_is_submitted_again(self, stage: Stage) -> None:
+        guard = self.guarded(stage)
+        request = stage.request("waits")
+        guard.answers[request.key] = Veto("not today")
+        stage.executor.submit(request)
+        refused = stage.final(request)
+        guard.answers.clear()
+        stage.reports.clear()
+
+        stage.executor.submit(request)
+
+        assert stage.final(request) == refused
+        assert guard.asked == [request.key]
+
+    def test_nobody_is_asked_about_an_attempt_of_another_server(self, stage: Stage) -> None:
+        guard = self.guarded(stage)
+        request = stage.request("waits")
+        stage.answers[request.key] = [False]
+        stage.executor.submit(request)
+        self.catch_up(stage)
+
+        assert request.key not in guard.asked
+
+    def test_nobody_is_asked_about_an_attempt_that_is_adopted(self, stage: Stage) -> None:
+        guard = self.guarded(stage)
+        request = stage.request("waits")
+
+        stage.executor.adopt(request)
+
+        stage.final(request)
+        assert guard.asked == []
+
+    def guarded(self, stage: Stage) -> Guard:
+        """The stage's observer, which the executor knows from its start."""
+        guard = stage.watch()
+        stage.restart()
+        return guard
+
+    # --- how long it may run ---
+
     def test_without_a_lease_an_attempt_may_run_for_ever(self, stage: Stage) -> None:
         request = self.begin(stage)
 
@@ -967,6 +1070,34 @@ class ExecutorContract(SharingContract):
         assert '"task_name":"environment"' in stage.journal("task ")[0]
         assert stage.journal("uri ") == ["uri 127.0.0.1:50052"]
         assert "AIFLOW_TASK" not in os.environ
+
+    @pytest.mark.parametrize("isolation", ["forked", "fresh"])
+    def test_a_task_finds_what_observers_gave_it_in_its_environment(
+        self, stage: Stage, isolation: str
+    ) -> None:
+        guard = self.guarded(stage)
+        request = stage.request("environment", isolation=isolation)
+        guard.answers[request.key] = {"GIVEN": "by the guard", "AIFLOW_TASK": "forged"}
+
+        stage.executor.submit(request)
+
+        assert stage.final(request).status is TaskStatus.SUCCESS
+        assert stage.journal("given") == ["given by the guard"]
+        assert '"task_name":"environment"' in stage.journal("task ")[0]
+
+    def test_a_refusal_holds_after_a_restart(self, stage: Stage) -> None:
+        guard = self.guarded(stage)
+        request = stage.request("waits")
+        guard.answers[request.key] = Veto("not today")
+        stage.executor.submit(request)
+        refused = stage.final(request)
+        guard.answers.clear()
+        stage.restart()
+
+        stage.executor.submit(request)
+
+        assert stage.final(request) == refused
+        assert guard.asked == [request.key]
 
     def test_a_task_can_have_an_interpreter_of_its_own(self, stage: Stage) -> None:
         assert stage.run("quick", isolation="fresh").status is TaskStatus.SUCCESS

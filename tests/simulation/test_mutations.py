@@ -192,7 +192,7 @@ def half_changed_memory_is_kept(patch: pytest.MonkeyPatch, place: Desk) -> None:
         try:
             return commit(self, batch, arrived)
         except UnavailableError:
-            return Step(Changes(), [])
+            return Step(Changes(), [], [])
 
     patch.setattr(Decider, "_commit", careless)
 

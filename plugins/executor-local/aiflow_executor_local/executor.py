@@ -5,6 +5,7 @@ state; reports are made from that thread.
 """
 
 import asyncio
+import functools
 import logging
 import math
 import os
@@ -18,10 +19,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from aiflow_core.bundle import fetch, snapshot_directory
 from aiflow_core.clock import Clock
 from aiflow_core.crash import crash_point
-from aiflow_core.deployment import Deployment
+from aiflow_core.deployment import Deployment, log_file
 from aiflow_core.errors import AIFlowError, ConfigError, UnavailableError
 from aiflow_core.model.execution import AttemptKey, AttemptReport, AttemptRequest, BundleRef
 from aiflow_core.model.status import TaskStatus
@@ -29,6 +32,7 @@ from aiflow_core.specs.blob_manager import BlobManager
 from aiflow_core.specs.executor import Claim, Executor, Report, alone
 from aiflow_executor_local import groups
 from aiflow_executor_local.lease import LOST
+from aiflow_executor_local.log_lines import LogLines
 from aiflow_executor_local.messages import Job, Renewal, Warmup, needs_bundle
 from aiflow_executor_local.run_directory import RunDirectory
 from aiflow_executor_local.slots import Slots
@@ -112,10 +116,15 @@ class LocalExecutor(Executor):
     ) -> None:
         self._deployment = deployment
         self._clock = deployment.clock
+        self._hooks = deployment.hooks
         self._home = deployment.home.absolute()
         self._blobs = blobs
         self._take_report = report
         self._claim = claim
+        self._lines: LogLines | None = None
+        if "task_log_line" in self._hooks.heard:
+            self._lines = LogLines(self._hooks, self._clock)
+            self._lines.start(stack)
         self._slots = Slots(self._parallelism)
         self._zygotes = Zygotes(
             [self._python, "-P", "-m", "aiflow_executor_local.zygote"],
@@ -188,10 +197,11 @@ class LocalExecutor(Executor):
             return
         try:
             directory = RunDirectory(self._home, request.key)
+            log = log_file(self._deployment.log_dir.absolute(), request.workflow_name, request.key)
         except AIFlowError as error:
             self._report(_failed(request.key, str(error)))
             return
-        attempt = _Attempt(directory)
+        attempt = _Attempt(directory, log)
         if may_start and not directory.exists():
             self._see_through(attempt, self._run(attempt, request))
         else:
@@ -215,6 +225,8 @@ class LocalExecutor(Executor):
         attempt.started.set()
         attempt.ended.set()
         del self._attempts[key]
+        if self._lines is not None:
+            self._lines.end(key)
         if work.cancelled():
             if attempt.is_stopping:
                 self._report(AttemptReport(key=key, status=TaskStatus.STOPPED))
@@ -254,6 +266,9 @@ class LocalExecutor(Executor):
         term = await self._claimed_in(attempt)
         if term is None:
             return None
+        environment = await self._asked(request)
+        if environment:
+            job = msgspec.structs.replace(job, environment=environment)
         for _ in range(_ZYGOTES):
             zygote = await self._zygotes.get(warmup)
             self._look_at_lease()
@@ -305,6 +320,15 @@ class LocalExecutor(Executor):
             except UnavailableError as error:
                 log.warning("Nobody knows whether to start %s: %s", attempt.key, error)
             await asyncio.to_thread(self._clock.wait, attempt.ended, _ASK_AGAIN)
+
+    async def _asked(self, request: AttemptRequest) -> dict[str, str]:
+        """Ask the observers about an attempt that is this server's and would now start; what they
+        want in its environment. `Veto` when one refuses: then it never will start."""
+        if "before_task_start" not in self._hooks.heard:
+            return {}
+        ask = functools.partial(self._hooks.before_task_start, request=request)
+        environment: dict[str, str] = await self._loop.run_in_executor(None, ask)
+        return environment
 
     async def _hand_over(
         self, attempt: "_Attempt", zygote: Zygote, job: Job
@@ -360,6 +384,8 @@ class LocalExecutor(Executor):
     def _started(self, attempt: "_Attempt") -> None:
         if not attempt.started.is_set():
             attempt.started.set()
+            if self._lines is not None and attempt.log is not None:
+                self._lines.follow(attempt.key, attempt.log, anew=not attempt.is_watched)
             self._report(AttemptReport(key=attempt.key, status=TaskStatus.RUNNING))
 
     def _report(self, report: AttemptReport) -> None:
@@ -469,9 +495,10 @@ class LocalExecutor(Executor):
 class _Attempt:
     """An attempt from its submission to its final report."""
 
-    def __init__(self, directory: RunDirectory) -> None:
+    def __init__(self, directory: RunDirectory, log: Path | None = None) -> None:
         self.key = directory.key
         self.directory = directory
+        self.log = log
         self.task: asyncio.Task[AttemptReport | None]
         self.is_handed_over = False
         self.is_watched = False

@@ -32,13 +32,14 @@ class Ready(Value, frozen=True):
 
 class Job(Value, tag=True, frozen=True):
     """An attempt and where it finds things. `snapshot`: directory of the unpacked bundle, empty
-    when there is none."""
+    when there is none. `environment`: variables for it, from those who were asked about it."""
 
     request: AttemptRequest
     home: str
     log_dir: str
     notification_uri: str
     snapshot: str = ""
+    environment: dict[str, str] = {}
 
 
 class Renewal(Value, tag=True, frozen=True):

@@ -143,6 +143,7 @@ def _outcome(job: Job, run: RunDirectory, deadline: Deadline) -> tuple[TaskStatu
     request = job.request
     _open_log(log_file(Path(job.log_dir), request.workflow_name, request.key))
     signal.signal(signal.SIGTERM, _interrupt)
+    os.environ.update(job.environment)
     os.environ.update(
         RunningTask(
             namespace=request.namespace,

@@ -124,6 +124,56 @@ class TestLocalExecutor(ExecutorContract):
         said = (stage.home / "aiflow/logs/contract/1/task/1.log").read_text()
         assert said == "HELLO contract contract\n"
 
+    # --- its log ---
+
+    def test_observers_are_told_what_a_task_writes(self, stage: Stage) -> None:
+        guard = self.guarded(stage)
+
+        request = stage.submit("speak")
+
+        stage.final(request)
+        wait_until(lambda: len(guard.lines[request.key]) >= 3, "all lines")
+        assert guard.lines[request.key] == [
+            "said on stdout",
+            "said on stderr",
+            "said by a child",
+        ]
+
+    def test_observers_hear_it_while_the_task_runs(self, stage: Stage) -> None:
+        guard = self.guarded(stage)
+        script = f"echo early; until test -e {stage.desk}/go; do sleep 0.01; done; printf late"
+        request = from_definition("bash", bash_command=script)
+        stage.executor.submit(request)
+
+        def early() -> bool:
+            stage.clock.advance(1)
+            return guard.lines[request.key][-1:] == ["early"]
+
+        wait_until(early, "the first line")
+        stage.let_go()
+
+        wait_until(lambda: guard.lines[request.key][-1:] == ["late"], "what has no line end")
+        assert guard.lines[request.key][1:] == ["early", "late"]
+
+    def test_observers_hear_of_a_task_that_was_adopted_what_it_writes_then(
+        self, stage: Stage
+    ) -> None:
+        guard = self.guarded(stage)
+        script = f"echo early; until test -e {stage.desk}/go; do sleep 0.01; done; echo late"
+        request = from_definition("bash", bash_command=script)
+        stage.executor.submit(request)
+        log = stage.home / "aiflow/logs/contract/1/task/1.log"
+        wait_until(lambda: log.exists() and "\nearly\n" in log.read_text(), "the first line")
+        stage.restart()
+        guard.lines.clear()
+        stage.executor.adopt(request)
+        stage.await_report(request, TaskStatus.RUNNING)
+
+        stage.let_go()
+
+        stage.final(request)
+        wait_until(lambda: guard.lines[request.key] == ["late"], "the last line")
+
     def test_an_operator_that_is_not_installed_is_named(self, stage: Stage) -> None:
         request = from_definition("no-such-operator")
         stage.executor.submit(request)

@@ -1,13 +1,14 @@
 """For users: send events and listen to them."""
 
 import logging
+import os
 import threading
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 
@@ -273,7 +274,10 @@ class AIFlowNotificationClient:
         if task is None:
             raise AIFlowError("AIFlowNotificationClient can only be used in AIFlow operators.")
         key = task.key
-        self._context = encode({"workflow_execution_id": key.workflow_execution_id}).decode()
+        context: dict[str, Any] = {"workflow_execution_id": key.workflow_execution_id}
+        if traceparent := os.environ.get("TRACEPARENT"):
+            context["traceparent"] = traceparent  # what the event leads to belongs to the trace
+        self._context = encode(context).decode()
         self._client = EmbeddedNotificationClient(
             task.notification_uri,
             namespace=task.namespace,

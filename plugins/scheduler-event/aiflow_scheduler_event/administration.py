@@ -147,7 +147,7 @@ class Administration(Executions):
             del self.state.plans[before]
         self.state.plans[snapshot.id] = Plan(snapshot)
         self.state.current[workflow.id] = snapshot.id
-        self._changes.told.append(workflow)
+        self._tell(workflow)
         return workflow
 
     def _updated(self, workflow: WorkflowInfo, is_enabled: bool) -> WorkflowInfo:

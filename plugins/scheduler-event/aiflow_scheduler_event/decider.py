@@ -25,10 +25,12 @@ class Step(NamedTuple):
 
     Attributes:
         due: the messages that are to be delivered now.
+        events: those that were taken in.
     """
 
     changes: Changes
     due: list[OutboxEntry]
+    events: list[Event]
 
 
 class Decider:
@@ -92,7 +94,7 @@ class Decider:
         for event in batch:
             self._engine.apply(event, changes)
         due = self._store.commit(before, self.state, changes, arrived, self.epoch)
-        return Step(changes, due)
+        return Step(changes, due, batch)
 
     def _bury(self, event: Event, error: Exception, tries: int) -> Step:
         log.error("Event %d goes to the dead letters: %s", event.offset, error, exc_info=error)
@@ -106,7 +108,7 @@ class Decider:
             changes.replies.append(Reply(event.id, event.offset, error=refusal.to_wire()))
         before, self.state.offset = self.state.offset, event.offset
         due = self._store.commit(before, self.state, changes, [], self.epoch)
-        return Step(changes, due)
+        return Step(changes, due, [event])
 
     def _load(self) -> None:
         state, self.unsent = self._store.load(self.epoch)

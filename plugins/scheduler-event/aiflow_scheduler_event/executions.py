@@ -153,7 +153,7 @@ class Executions(Tasks):
         self._changes.put(execution)
         if silent:
             return
-        self._changes.told.append(as_seen(execution))
+        self._tell(as_seen(execution))
         definition = run.plan.snapshot.definition
         context = {
             "workflow_execution_id": execution.id,

@@ -17,12 +17,12 @@ from aiflow_core.clock import Clock
 from aiflow_core.deployment import Deployment
 from aiflow_core.errors import AIFlowError, ConfigError, UnavailableError
 from aiflow_core.model.event import Event
-from aiflow_core.model.execution import TaskExecution, WorkflowExecution
 from aiflow_core.specs.event_store import EventStore, Subscription
 from aiflow_scheduler_event.decider import Decider, Step, missing
 from aiflow_scheduler_event.membership import Membership
 from aiflow_scheduler_event.state import OutboxEntry, Reply, State, Timer
 from aiflow_scheduler_event.store import LostRaceError, Store
+from aiflow_scheduler_event.telling import tell
 from aiflow_scheduler_event.timers import Timers
 
 log = logging.getLogger(__name__)
@@ -50,6 +50,9 @@ class Inbox:
         self._waiting: dict[int, Event] = {}
         self._next: int | None = None
         self._woken = False
+
+    def __len__(self) -> int:
+        return len(self._waiting)
 
     def open(self, offset: int) -> None:
         """Forget all, and expect the event after `offset`."""
@@ -201,6 +204,8 @@ class Loop:
         self._decider: Decider | None = None
         self.opened: Future[None] = Future()
         """Done when the log has been found to fit the metadata, failed when it does not."""
+        self.taken_in = 0
+        """Offset of the last event whose step is durable."""
         self._failures = 0
 
     @property
@@ -269,6 +274,7 @@ class Loop:
         and only there, when its machine has failed.
         """
         self._decider = Decider(self._store, epoch)
+        self.taken_in = self.state.offset
         head = self._check_log()
         self.outbox.clear()
         for entry in self._decider.unsent:
@@ -277,9 +283,10 @@ class Loop:
             batch = self._events.read(self.state.offset, until=head, limit=_MOST_AT_ONCE)
             if not batch:
                 raise missing(self.state.offset)
+            begun_ms = self._clock.now_ms()
             for step in self._decider.take_in(batch, []):
                 # What executors and condition hosts are to do follows from the state, below.
-                self._after_commit(step, [entry for entry in step.due if entry.is_kept])
+                self._after_commit(step, [e for e in step.due if e.is_kept], begun_ms)
         self.inbox.open(self.state.offset)
         self._timers.replace_all(self.state.timers.values())
         self._resume(self.state)
@@ -293,6 +300,7 @@ class Loop:
         arrived = self.outbox.take_arrived()
         if not batch and not arrived:
             return
+        begun_ms = self._clock.now_ms()
         for step in self._decider.take_in(batch, arrived):
             self._failures = 0
             self._timers.update(
@@ -300,7 +308,7 @@ class Loop:
                 for (cls, key), value in step.changes.stored.items()
                 if cls is Timer
             )
-            self._after_commit(step, step.due)
+            self._after_commit(step, step.due, begun_ms)
 
     def end(self) -> None:
         """Take in no more, until the next `begin`."""
@@ -357,7 +365,11 @@ class Loop:
             self.opened.set_result(None)
         return head
 
-    def _after_commit(self, step: Step, due: Iterable[OutboxEntry]) -> None:
+    def _after_commit(self, step: Step, due: Iterable[OutboxEntry], begun_ms: int) -> None:
+        self.taken_in = self.state.offset
+        if self._deployment.hooks.heard:
+            # Before an executor knows of it: who is asked about an attempt has heard of its task.
+            tell(self._deployment.hooks, step, begun_ms, self._clock.now_ms())
         for entry in due:
             self._send(entry)
         for reply in step.changes.replies:
@@ -365,20 +377,6 @@ class Loop:
                 waiters = list(self._answers.get(reply.request_id, ()))
             for waiter in waiters:
                 waiter.set_result(reply)
-        self._tell(step)
 
     def _send(self, entry: OutboxEntry) -> None:
         self._deliver(entry, self.outbox.add(entry))
-
-    def _tell(self, step: Step) -> None:
-        hooks = self._deployment.hooks
-        for value in step.changes.told:
-            match value:
-                case TaskExecution():
-                    hooks.task_execution_changed(task_execution=value)
-                case WorkflowExecution():
-                    hooks.workflow_execution_changed(execution=value)
-                case _:
-                    hooks.workflow_submitted(workflow=value)
-        for decision in step.changes.decisions:
-            hooks.decision_made(decision=decision)

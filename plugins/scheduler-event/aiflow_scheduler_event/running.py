@@ -16,6 +16,7 @@ from aiflow_core.specs.event_store import EventStore
 from aiflow_core.specs.executor import Executor
 from aiflow_scheduler_event.claims import NOBODY, Claims
 from aiflow_scheduler_event.conditions import ConditionHosts
+from aiflow_scheduler_event.figures import Figures
 from aiflow_scheduler_event.leases import Lease, Leases
 from aiflow_scheduler_event.loop import Loop
 from aiflow_scheduler_event.membership import Membership
@@ -80,6 +81,10 @@ class Running:
             *(store, events, self.timers, self.membership, deployment),
             deliver=self._deliver,
             resume=self._resume,
+        )
+        self.figures = Figures(
+            *(deployment.hooks, clock, store, events),
+            *(self.membership, self.loop, self.reporter),
         )
 
     def start_thread(self, stack: ExitStack, name: str, part: Any) -> None:

@@ -212,6 +212,8 @@ class EventScheduler(
             log.info("Another server schedules; this one stands by")
             running.resume_own()
         running.start_thread(stack, "scheduler", running.loop)
+        if "figures_taken" in deployment.hooks.heard:
+            running.start_thread(stack, "scheduler-figures", running.figures)
         if running.membership.epoch is not None:
             try:
                 running.loop.opened.result(_LOG_WAIT)

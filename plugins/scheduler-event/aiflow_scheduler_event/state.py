@@ -260,6 +260,7 @@ class Changes:
         erased_executions: executions that go with all their tasks, states and decisions.
         redriven_letters: those that are taken up again; each must be there still.
         dropped_letters: those that go, if they are there.
+        told: what observers are told of, each with the offset of the event that led to it.
     """
 
     stored: dict[tuple[type, Any], Stored | None] = field(default_factory=dict)
@@ -270,7 +271,7 @@ class Changes:
     redriven_letters: list[LetterKey] = field(default_factory=list)
     dropped_letters: list[LetterKey] = field(default_factory=list)
     replies: list[Reply] = field(default_factory=list)
-    told: list[Any] = field(default_factory=list)
+    told: list[tuple[int, Any]] = field(default_factory=list)
 
     def put(self, value: Stored) -> None:
         self.stored[type(value), key_of(value)] = value

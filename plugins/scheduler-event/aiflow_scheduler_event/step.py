@@ -94,6 +94,9 @@ class Step:
             Decision(self._event.offset, execution_id, task_name, what, why)
         )
 
+    def _tell(self, value: Any) -> None:
+        self._changes.told.append((self._event.offset, value))
+
     def _set_timer(self, key: TimerKey, fire_at: int) -> None:
         # After now, and so after every timer that has fired: two never share an id.
         timer = Timer(key, max(fire_at, self._now + 1))

@@ -179,7 +179,7 @@ class Tasks(Step):
         if before is not None and before.id == live.id:
             check_follows(before.status, live.status)
         self._keep_task(run, live)
-        self._changes.told.append(as_seen(live))
+        self._tell(as_seen(live))
         definition = run.plan.snapshot.definition
         report = Report(**msgspec.structs.asdict(live.attempt), reason=live.reason)
         change = Event(

@@ -269,7 +269,7 @@ class Play:
                     self.executions[value.id] = as_seen(value)  # type: ignore[assignment]
                 case LiveTask():
                     self._latest[value.id] = value
-        self.history += [t for t in changes.told if isinstance(t, TaskExecution)]
+        self.history += [t for _, t in changes.told if isinstance(t, TaskExecution)]
         self.decisions += changes.decisions
         self.dead_letters += changes.dead_letters
         self.redriven += changes.redriven_letters

@@ -241,7 +241,7 @@ class TaskMachine(Machine):
         assert sorted(submitted) == sorted(self.model.submitted)
         stopped = [m.key for m in messages if isinstance(m, Stop)]
         assert sorted(stopped) == sorted(self.model.stopped)
-        for told in changes.told:
+        for _, told in changes.told:
             if isinstance(told, TaskExecution):
                 self._check_step(told)
         self._check_database()
