@@ -54,8 +54,9 @@ def event_appended(event: Event, begun_ms: int, decided_ms: int) -> None:
 
 
 @spec
-def decision_made(decision: Any) -> None:
-    """A rule was evaluated and it mattered: the scheduler's own record of what and why."""
+def decision_made(decision: Any, offset: int) -> None:
+    """A rule was evaluated and it mattered, because of the event at `offset`: the scheduler's own
+    record of what (`decision.what`) and why. Told before what it changed."""
 
 
 @spec

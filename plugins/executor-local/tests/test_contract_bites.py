@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import aiflow_core.testing.executor
+from aiflow_core.deployment import Deployment, Silence
 from aiflow_core.errors import UnavailableError
 from aiflow_core.model.execution import AttemptKey, AttemptReport, AttemptRequest
 from aiflow_core.model.status import TaskStatus
@@ -112,6 +113,38 @@ class ClaimsWhatItAdopts(MemoryExecutor):
     def adopt(self, request: AttemptRequest) -> None:
         if self._claim(request.key):
             super().adopt(request)
+
+
+class AsksNoObserver(MemoryExecutor):
+    def start(self, stack: ExitStack, deployment: Deployment, *parts: Any) -> None:
+        super().start(stack, deployment, *parts)
+        self._hooks = Silence()
+
+
+class ForgetsARefusal(MemoryExecutor):
+    def submit(self, request: AttemptRequest) -> None:
+        self._ended.pop(request.key, None)
+        super().submit(request)
+
+
+class AsksObserversAboutWhatOthersRun(_Wrapping):
+    def start(self, stack: ExitStack, *parts: Any) -> None:
+        self._requests: dict[AttemptKey, AttemptRequest] = {}
+        super().start(stack, *parts)
+
+    def submit(self, request: AttemptRequest) -> None:
+        self._requests[request.key] = request
+        super().submit(request)
+
+    def ask(self, claim: Claim, key: AttemptKey) -> bool:
+        self._hooks.before_task_start(request=self._requests[key])
+        return claim(key)
+
+
+class AsksObserversAboutWhatItAdopts(MemoryExecutor):
+    def adopt(self, request: AttemptRequest) -> None:
+        self._hooks.before_task_start(request=request)
+        super().adopt(request)
 
 
 class StartsWhatWasStopped(MemoryExecutor):
@@ -224,6 +257,12 @@ def broken(executor: type[Executor], *tests: str) -> list[Any]:
         *broken(AsksAgainAtOnce, "a_claim_that_nobody_can_answer_is_repeated_after_a_pause"),
         *broken(ForgetsThatItIsAsking, "an_attempt_that_is_submitted_again_is_claimed_once"),
         *broken(ClaimsWhatItAdopts, "an_attempt_that_is_adopted_is_not_claimed"),
+        *broken(AsksNoObserver, "an_attempt_that_is_refused_never_starts_and_says_why"),
+        *broken(ForgetsARefusal, "a_refusal_holds_when_the_attempt_is_submitted_again"),
+        *broken(
+            AsksObserversAboutWhatOthersRun, "nobody_is_asked_about_an_attempt_of_another_server"
+        ),
+        *broken(AsksObserversAboutWhatItAdopts, "nobody_is_asked_about_an_attempt_that_is_adopted"),
         *broken(
             StartsWhatWasStopped,
             "an_attempt_that_is_stopped_while_it_is_claimed_never_begins",

@@ -90,9 +90,9 @@ class Step:
         self._changes.outbox.append(OutboxEntry(entry_id, self._event.offset, message))
 
     def _decide(self, execution_id: int, task_name: str, what: str, why: str) -> None:
-        self._changes.decisions.append(
-            Decision(self._event.offset, execution_id, task_name, what, why)
-        )
+        decision = Decision(self._event.offset, execution_id, task_name, what, why)
+        self._changes.decisions.append(decision)
+        self._tell(decision)
 
     def _tell(self, value: Any) -> None:
         self._changes.told.append((self._event.offset, value))

@@ -1,0 +1,1 @@
+"""Prometheus metrics of a deployment: `aiflow_hooks_metrics.hooks.Metrics`."""
