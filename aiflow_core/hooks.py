@@ -31,6 +31,8 @@ _LOOKS = 4
 # At most so often, in seconds, is it said of an observer that it is slow, or fails.
 _SAY_AGAIN = 60.0
 
+_REASON_LENGTH = 2000
+
 # So many seconds the end of the process waits for what observers have yet to hear.
 _LAST_WORDS = 5.0
 
@@ -142,7 +144,7 @@ class Hooks:
     def _answer(self, observer: "Observer", question: "Question") -> Mapping[str, str]:
         match question.answer:
             case Veto() as veto:
-                raise Veto(veto.reason, by=observer.name)
+                raise Veto(_storable(veto.reason), by=observer.name)
             case None if self.settings.unanswered == "refuse":
                 raise Veto("it did not answer", by=observer.name)
             case None:
@@ -375,8 +377,18 @@ def _call(implementation: pluggy.HookImpl, facts: dict[str, Any]) -> object:
     return implementation.function(*[facts[name] for name in implementation.argnames])
 
 
+def _storable(reason: str) -> str:
+    """Of a reason, what fits beside the status of a task."""
+    return reason[:_REASON_LENGTH].encode("utf-8", "backslashreplace").decode()
+
+
 def _is_variable(item: tuple[Any, Any]) -> bool:
     """Whether it can stand in an environment."""
     name, value = item
-    texts = isinstance(name, str) and isinstance(value, str)
-    return texts and bool(name) and "=" not in name and "\0" not in name + value
+    if not (isinstance(name, str) and isinstance(value, str)):
+        return False
+    try:
+        f"{name}{value}".encode()
+    except UnicodeEncodeError:
+        return False
+    return bool(name) and "=" not in name and "\0" not in name + value

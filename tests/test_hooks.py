@@ -339,6 +339,12 @@ class TestAsking:
         assert (caught.value.reason, caught.value.by) == ("the budget is used up.", "budget")
         assert hooks.figures()["budget"].failed == 0
 
+    def test_a_refusal_can_be_stored_whatever_it_says(self, hooks: Hooks) -> None:
+        hooks.register(Guard(Veto("\ud800" + "x" * 10_000)), "guard")
+
+        with pytest.raises(Veto, match="^Refused by 'guard': .ud800x{1999}[.]$"):
+            hooks.before_task_start(request=REQUEST)
+
     def test_one_is_asked_after_what_it_was_told_before(self, hooks: Hooks) -> None:
         class Both(Listener):
             @hook
@@ -351,7 +357,8 @@ class TestAsking:
         assert hooks.before_task_start(request=REQUEST) == {"HEARD": "a b c"}
 
     @pytest.mark.parametrize(
-        "answer", [ValueError("broken"), {"A": 1}, {"A=B": "1"}, {"A": "\0"}, "A=1", ["A"]]
+        "answer",
+        [ValueError("broken"), {"A": 1}, {"A=B": "1"}, {"A": "\0"}, {"A": "\ud800"}, "A=1", ["A"]],
     )
     def test_what_is_no_answer_counts_as_the_setting_says(
         self, clock: ManualClock, answer: object
