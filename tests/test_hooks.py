@@ -342,7 +342,7 @@ class TestAsking:
     def test_a_refusal_can_be_stored_whatever_it_says(self, hooks: Hooks) -> None:
         hooks.register(Guard(Veto("\ud800" + "x" * 10_000)), "guard")
 
-        with pytest.raises(Veto, match="^Refused by 'guard': .ud800x{1999}[.]$"):
+        with pytest.raises(Veto, match=r"^Refused by 'guard': .ud800x{1999}[.]$"):
             hooks.before_task_start(request=REQUEST)
 
     def test_one_is_asked_after_what_it_was_told_before(self, hooks: Hooks) -> None:
