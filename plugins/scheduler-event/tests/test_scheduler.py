@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from aiflow_core.deployment import Deployment
+from aiflow_core.deployment import Deployment, Silence
 from aiflow_core.errors import (
     ConfigError,
     ConflictError,
@@ -45,6 +45,7 @@ class Site:
         self.events = WaywardEventStore(self.clock)
         self.executor = RecordingExecutor()
         self.stack = ExitStack()
+        self.hooks: Any = Silence()
 
     def start(self, **settings: Any) -> EventScheduler:
         """Start a scheduler here."""
@@ -54,6 +55,7 @@ class Site:
             log_dir=self.home / "logs",
             notification_uri="127.0.0.1:50052",
             clock=self.clock,
+            hooks=self.hooks,
         )
         scheduler.start(self.stack, deployment, self.events, self.executor, MemoryBlobManager())
         return scheduler
