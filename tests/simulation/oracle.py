@@ -108,6 +108,19 @@ def check_state(store: Store, log: list[Event]) -> Truth:
     return truth
 
 
+def check_told(audiences: list[list[tuple[int, Any]]], truth: Truth) -> None:
+    """Observers were told of each event at most once, in order, and nothing but what happened."""
+    told = Counter(one for audience in audiences for one in audience)
+    _equal("told more than once", [one for one, count in told.items() if count > 1], [])
+    happened = {*truth.changes.told, *((n + 1, None) for n in range(truth.state.offset))}
+    _equal("told though it is not so", [one for one in told if one not in happened], [])
+    for audience in audiences:
+        offsets = [offset for offset, _ in audience]
+        _equal("the order in which it was told", offsets, sorted(offsets))
+    if truth.state.offset and not told:
+        raise Violation("nobody was told anything")
+
+
 def unfinished(store: Store) -> list[str]:
     """What has not come to its end."""
     with store.engine.connect() as connection:

@@ -29,6 +29,28 @@ TTL = 1.0
 _DATABASE = ("scheduler.commit", "claim", "lease")
 
 
+class Audience:
+    """Hooks that keep what the scheduler tells.
+
+    Attributes:
+        told: offsets of events, and of what is told because of them.
+    """
+
+    heard = frozenset({"event_appended"})
+
+    def __init__(self) -> None:
+        self.told: list[tuple[int, Any]] = []
+
+    def event_appended(self, event: Event, begun_ms: int, decided_ms: int) -> None:
+        self.told.append((event.offset, None))
+
+    def __getattr__(self, moment: str) -> Any:
+        def tell(*, offset: int, **facts: Any) -> None:
+            self.told.append((offset, *facts.values()))
+
+        return tell
+
+
 class Line(EventStore):
     """The way from one server to the log."""
 
@@ -136,6 +158,8 @@ class Server:
         self.machine = machine
         self.line = Line(world, log, told)
         self.lives = 0
+        self.audiences: list[Audience] = []
+        """One for each life."""
         self.lost_writes = 0
         self.is_alive = False
         self._home = home
@@ -164,7 +188,9 @@ class Server:
             log_dir=self._home,
             notification_uri="",
             clock=self.world.clock,
+            hooks=Audience(),
         )
+        self.audiences.append(deployment.hooks)
         self.running = Running(
             *(self.store, deployment, self.line, executor),
             server=self.name,

@@ -201,6 +201,7 @@ def simulate(seed: int, desk: Desk, faults: Faults | None = None) -> Outcome:
     events = log.read(limit=1_000_000)
     oracle.check_log(events, client.acknowledged)
     truth = oracle.check_state(store, events)
+    oracle.check_told([a.told for server in servers for a in server.audiences], truth)
     oracle.check_processes(journal, oracle.submitted(truth), claimed=count > 1)
     return Outcome(
         seed,

@@ -13,7 +13,7 @@ from aiflow_core.model.event import Event, new_event_id
 from aiflow_core.model.execution import AttemptKey
 from aiflow_event_store_sql.event_store import SqlEventStore
 from aiflow_event_store_sql.writer import SqlLogTransaction
-from aiflow_scheduler_event import membership, step, tables
+from aiflow_scheduler_event import loop, membership, step, tables
 from aiflow_scheduler_event.decider import Decider, Step
 from aiflow_scheduler_event.loop import Inbox, Loop, Outbox
 from aiflow_scheduler_event.reporter import Reporter
@@ -213,6 +213,25 @@ def the_log_is_not_read_before_resuming(patch: pytest.MonkeyPatch, place: Desk) 
     patch.setattr(Loop, "_check_log", lambda self: 0)
 
 
+def observers_hear_of_it_before_the_commit(patch: pytest.MonkeyPatch, place: Desk) -> None:
+    """Observers are told of a step that may come to nothing, and is then done again."""
+    commit = Store.commit
+
+    def tell_first(self: Loop, wait: float = 0) -> None:
+        def early(store: Store, before: int, state: Any, changes: Changes, *more: Any) -> Any:
+            for offset, value in changes.told:
+                self._deployment.hooks.early(value=value, offset=offset)
+            return commit(store, before, state, changes, *more)
+
+        with pytest.MonkeyPatch.context() as within:
+            within.setattr(Store, "commit", early)
+            within.setattr(loop, "tell", lambda *facts: None)
+            step_of_the_loop(self, wait)
+
+    step_of_the_loop = Loop.step
+    patch.setattr(Loop, "step", tell_first)
+
+
 # Each with what goes wrong when it shows.
 FAULTS: list[tuple[Fault, Faults]] = [
     (any_leader_may_write, Faults(unanswered=0.2, pause=0.06, repeated=0.3)),
@@ -232,6 +251,7 @@ FAULTS: list[tuple[Fault, Faults]] = [
     (half_changed_memory_is_kept, HARSH),
     (delivered_events_are_not_put_in_order, HARSH),
     (the_log_is_not_read_before_resuming, POWER),
+    (observers_hear_of_it_before_the_commit, HARSH),
 ]
 
 
