@@ -5,7 +5,7 @@ import inspect
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,16 +13,18 @@ from typing import Any
 import msgspec
 import pytest
 
-from aiflow_core import hookspecs
+from aiflow_core import hookspecs, ops
 from aiflow_core.app import App
 from aiflow_core.cli.running import Goal, Session
-from aiflow_core.config import ObserverSettings
-from aiflow_core.errors import PluginError, Veto
+from aiflow_core.config import Driver, ObserverSettings
+from aiflow_core.errors import ConfigError, PluginError, Veto
 from aiflow_core.hooks import Hooks
 from aiflow_core.hookspecs import hook
 from aiflow_core.model.execution import AttemptKey, AttemptRequest
 from aiflow_core.model.status import TaskStatus
 from aiflow_core.model.workflow import TaskDefinition
+from aiflow_core.ops import workflow_ops
+from aiflow_core.plugins import make
 
 SPECS = {name: spec for name, spec in vars(hookspecs).items() if hasattr(spec, "aiflow_spec")}
 
@@ -253,6 +255,66 @@ def test_a_refused_upload_uploads_nothing(
         with pytest.raises(Veto, match="Refused by 'observer': wf has no owner"):
             session.start(file, (), None, None)
         assert session._embedded.scheduler.list_workflows() == []
+
+
+def test_a_client_tells_of_what_it_uploads(
+    app: App, file: Path, record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ExitStack() as stack:
+        embedded = app.embedded(stack)
+        monkeypatch.setattr(workflow_ops, "server", lambda: nullcontext(embedded.scheduler))
+        (uploaded,) = ops.upload_workflows(file)
+
+        (before,), (after,) = record.of("before_upload"), record.of("after_upload")
+        assert [d.name for d in before["definitions"]] == ["wf"]
+        assert after == {"workflow_file": file, "workflows": (uploaded,)}
+
+
+def test_a_client_whose_upload_is_refused_asks_no_server(
+    app: App, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Refuses:
+        @hook
+        def before_upload(self, workflow_file: Path) -> None:
+            raise Veto(f"nobody has looked at {workflow_file.name}")
+
+    install(monkeypatch, Refuses())
+
+    with pytest.raises(Veto, match=r"Refused by 'observer': nobody has looked at wf\.py"):
+        ops.upload_workflows(file)
+    assert not [path for path in (tmp_path / "blob").rglob("*") if path.is_file()]
+
+
+def test_the_aiflow_server_tells_when_it_starts_and_when_it_has_stopped(
+    app: App, record: Record, tmp_path: Path
+) -> None:
+    log = Driver(type="sql", config={"uri": f"sqlite:///{tmp_path}/events.db"})
+    with closing(make("aiflow.event_store", log.type, log.config)) as events:
+        events.initialize()
+    with app.tables() as tables:
+        tables.initialize()
+    app = dataclasses.replace(
+        app,
+        server=msgspec.structs.replace(app.server, rpc_port=0),
+        project=msgspec.structs.replace(app.project, event_store=log),
+    )
+
+    with ExitStack() as stack:
+        address = app.serve(stack)
+        record.await_figures(lambda figures: figures.leads)
+        assert not record.of("server_stopped")
+
+    assert record.of("server_started") == [{"name": "aiflow", "address": address}]
+    assert record.told[-1] == ("server_stopped", {"name": "aiflow"})
+
+
+def test_a_server_that_does_not_start_is_not_told_of(
+    app: App, record: Record, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError), ExitStack() as stack:
+        app.serve(stack)  # its database has no tables
+
+    assert record.told == []
 
 
 @pytest.mark.parametrize("fault", ["raises", "hangs"])
