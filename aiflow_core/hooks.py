@@ -18,7 +18,7 @@ import pluggy
 from aiflow_core import hookspecs
 from aiflow_core.clock import Clock
 from aiflow_core.config import ObserverSettings
-from aiflow_core.errors import PluginError, Veto
+from aiflow_core.errors import AIFlowError, PluginError, Veto
 from aiflow_core.model.figures import ObserverFigures
 from aiflow_core.plugins import observers
 
@@ -350,7 +350,11 @@ class Observer:
             self._failed += 1
             is_first = self._failed - self._said[1] == 1
         if is_first:  # of those that follow, only the number is said
-            log.error("The observer %r failed at %s", self.name, call.moment, exc_info=error)
+            log.error(
+                "The observer %r failed at %s: %s",
+                *(self.name, call.moment, error),
+                exc_info=None if isinstance(error, AIFlowError) else error,
+            )
 
 
 _MOMENTS = [name for name, value in vars(hookspecs).items() if hasattr(value, "aiflow_spec")]

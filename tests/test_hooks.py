@@ -162,7 +162,7 @@ class TestFaults:
         listener.await_heard("a", "b")
         await_failures(hooks, "broken", 2)
         (said,) = [r for r in caplog.records if r.levelno == logging.ERROR]
-        assert said.getMessage() == "The observer 'broken' failed at event_appended"
+        assert said.getMessage() == "The observer 'broken' failed at event_appended: a"
         hooks.look()
         assert "2 failed" in caplog.text
 

@@ -180,7 +180,8 @@ def test_a_port_that_is_taken_is_named_and_nothing_else_fails(
         hooks.close()
 
     assert hooks.figures()["metrics"].failed == 1
-    assert "The observer 'metrics' failed at server_started" in caplog.text
+    assert "The observer 'metrics' failed at server_started: Metrics cannot be" in caplog.text
+    assert "Traceback" not in caplog.text
 
 
 def test_it_says_where_it_is_served(caplog: pytest.LogCaptureFixture) -> None:
