@@ -3,9 +3,8 @@
 from collections import deque
 from typing import Any
 
-from aiflow_core.model.execution import TaskExecution, WorkflowExecution
+from aiflow_core.model.execution import TaskExecution, WorkflowExecution, WorkflowInfo
 from aiflow_scheduler_event.decider import Step
-from aiflow_scheduler_event.state import Decision
 
 
 def tell(hooks: Any, step: Step, begun_ms: int, decided_ms: int) -> None:
@@ -23,7 +22,7 @@ def _tell_one(hooks: Any, offset: int, value: Any) -> None:
             hooks.task_execution_changed(task_execution=value, offset=offset)
         case WorkflowExecution():
             hooks.workflow_execution_changed(execution=value, offset=offset)
-        case Decision():
-            hooks.decision_made(decision=value, offset=offset)
-        case _:
+        case WorkflowInfo():
             hooks.workflow_submitted(workflow=value, offset=offset)
+        case _:
+            hooks.decision_made(decision=value, offset=offset)

@@ -15,7 +15,7 @@ from aiflow_core.model.status import TaskStatus, WorkflowStatus
 from aiflow_core.testing.scheduler import wait_until
 from aiflow_scheduler_event.decider import Step
 from aiflow_scheduler_event.scheduler import EventScheduler
-from aiflow_scheduler_event.state import Changes, Decision
+from aiflow_scheduler_event.state import Changes
 from aiflow_scheduler_event.telling import tell
 
 from .test_scheduler import FIRST, LATER, Site, bury_poison, upload
@@ -66,7 +66,7 @@ def site(database_url: str, tmp_path: Path) -> Iterator[Site]:
 def test_a_batch_is_told_event_by_event() -> None:
     notes = Notes("event_appended")
     task = TaskExecution(1, 1, "t", 1)
-    decisions = [Decision(7, 1, "t", "START", "why"), Decision(3, 1, "t", "START", "older")]
+    decisions = ["a decision", "another"]
     changes = Changes(told=[(7, decisions[0]), (7, task), (9, decisions[1]), (9, task)])
 
     events = [Event("a", offset=7), Event("b", offset=8), Event("c", offset=9)]
