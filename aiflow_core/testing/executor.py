@@ -474,9 +474,11 @@ class Guard:
         answers: what it says when it is asked about an attempt: variables, or why not.
         asked: what it was asked about, in order.
         lines: what it was told of the logs.
+        may_answer: while it is not set, the guard does not answer.
     """
 
     def __init__(self) -> None:
+        self.may_answer = granted_at_once()
         self.answers: dict[AttemptKey, dict[str, str] | Veto] = {}
         self.asked: list[AttemptKey] = []
         self.lines: defaultdict[AttemptKey, list[str]] = defaultdict(list)
@@ -484,6 +486,7 @@ class Guard:
     @hook
     def before_task_start(self, request: AttemptRequest) -> dict[str, str]:
         self.asked.append(request.key)
+        self.may_answer.wait(DEADLINE)
         answer = self.answers.get(request.key, {})
         if isinstance(answer, Veto):
             raise answer
@@ -842,6 +845,26 @@ class SharingContract(ABC):
 
         stage.final(request)
         assert guard.asked == []
+
+    def test_an_attempt_that_is_stopped_while_observers_are_asked_never_begins(
+        self, stage: Stage
+    ) -> None:
+        guard = self.guarded(stage)
+        guard.may_answer.clear()
+        request = stage.request("waits")
+        # An executor may ask before `submit` returns.
+        submitting = threading.Thread(target=stage.executor.submit, args=(request,), daemon=True)
+        submitting.start()
+        wait_until(lambda: request.key in guard.asked, f"{request.key} is asked about")
+
+        stage.executor.stop(request.key)
+
+        assert stage.final(request).status is TaskStatus.STOPPED
+        guard.may_answer.set()
+        submitting.join(DEADLINE)
+        self.catch_up(stage)
+        assert str(request.key) not in self.begun(stage)
+        assert TaskStatus.RUNNING not in stage.statuses(request)
 
     def guarded(self, stage: Stage) -> Guard:
         """The stage's observer, which the executor knows from its start."""

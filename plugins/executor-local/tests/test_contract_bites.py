@@ -267,6 +267,7 @@ def broken(executor: type[Executor], *tests: str) -> list[Any]:
             StartsWhatWasStopped,
             "an_attempt_that_is_stopped_while_it_is_claimed_never_begins",
             "an_attempt_that_is_stopped_before_the_next_claim_never_begins",
+            "an_attempt_that_is_stopped_while_observers_are_asked_never_begins",
         ),
         *broken(NeverKills, "what_is_not_renewed_is_ended_by_force"),
         *broken(KillsThoughRenewed, "what_is_renewed_in_time_goes_on"),
