@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 
+from aiflow_core.errors import DefinitionError
+from aiflow_core.model.algebra import Pattern
 from aiflow_core.model.context import Context, ValueStateDescriptor
 from aiflow_core.model.event import Event, hears
 from aiflow_core.model.serialization import Value
@@ -140,9 +142,9 @@ DataCondition = (
     | MeetAllCondition
     | MeetAnyCondition
 )
-"""The conditions that the engine evaluates itself."""
+"""The conditions that the engine evaluates itself, apart from those of the event algebra."""
 
-AnyCondition = DataCondition | CustomCondition
+AnyCondition = DataCondition | Pattern | CustomCondition
 """All conditions in the form in which they travel."""
 
 
@@ -183,5 +185,11 @@ def _concerns(condition: Any, event: Event) -> bool:
 
 def _holds_code(condition: Any) -> bool:
     if isinstance(condition, MeetAllCondition | MeetAnyCondition):
+        for part in condition.conditions:
+            if isinstance(part, Pattern):
+                raise DefinitionError(
+                    f"{type(condition).__name__} holds {part}, which is of the event algebra.",
+                    next_step="Use all_of(...) or any_of(...) around it.",
+                )
         return any(_holds_code(c) for c in condition.conditions)
     return not isinstance(condition, msgspec.Struct)

@@ -4,6 +4,9 @@ import json
 import os
 import uuid
 from enum import StrEnum
+from typing import Any
+
+import msgspec
 
 from aiflow_core.model.serialization import Value
 
@@ -50,6 +53,16 @@ class Event(Value, forbid_unknown_fields=False, frozen=True):
         except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
             # The context is the sender's own text; only this one form of it means something here.
             return None
+
+    @property
+    def payload(self) -> Any:
+        """The value as JSON; one that is no JSON is the text that it is."""
+        if self.value is None:
+            return None
+        try:
+            return msgspec.json.decode(self.value)
+        except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+            return self.value
 
 
 class EventFilter(Value, frozen=True):

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from aiflow_core.errors import DefinitionError, UsageError, did_you_mean
+from aiflow_core.model.algebra import Pattern, check_pattern
 from aiflow_core.model.condition import SingleEventCondition, TaskStatusCondition, as_data
 from aiflow_core.model.rule import TaskAction, TaskRule
 from aiflow_core.model.serialization import Value, from_plain
@@ -284,6 +285,9 @@ def check_definition(definition: WorkflowDefinition) -> None:
                 next_step="Give one of them another name.",
             )
         _check_limits(task.name, task.config)
+        for rule in task.rules:
+            if isinstance(rule.condition, Pattern):
+                check_pattern(rule.condition)
         for upstream in _upstream(task):
             if upstream not in names:
                 raise DefinitionError(
