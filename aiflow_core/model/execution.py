@@ -12,6 +12,7 @@ from aiflow_core.model.status import ExecutionType, TaskStatus, WorkflowStatus
 from aiflow_core.model.workflow import TaskDefinition, WorkflowDefinition
 
 TASK_VARIABLE = "AIFLOW_TASK"
+EVENTS_VARIABLE = "AIFLOW_EVENTS_FILE"
 
 
 class Namespace(Value, frozen=True):
@@ -153,7 +154,11 @@ class AttemptKey(Value, order=True, frozen=True):
 
 
 class AttemptRequest(Value, frozen=True):
-    """All that an executor needs to run one attempt."""
+    """All that an executor needs to run one attempt.
+
+    Attributes:
+        events: those that started the task, in the order in which they came.
+    """
 
     key: AttemptKey
     namespace: str
@@ -161,6 +166,7 @@ class AttemptRequest(Value, frozen=True):
     task: TaskDefinition
     bundle: BundleRef | None = None
     snapshot_id: int = 0
+    events: tuple[Event, ...] = ()
 
 
 class AttemptReport(Value, frozen=True):
@@ -172,22 +178,44 @@ class AttemptReport(Value, frozen=True):
 
 
 class RunningTask(Value, frozen=True):
-    """What the processes of an attempt find about it in their environment."""
+    """What the processes of an attempt find about it in their environment.
+
+    Attributes:
+        events_file: path of the file with the events that started the task, see `write_events`;
+            empty when the executor has written none.
+    """
 
     namespace: str
     workflow_name: str
     key: AttemptKey
     notification_uri: str
+    events_file: str = ""
 
     def to_environment(self) -> dict[str, str]:
         """The environment variables that carry this."""
-        return {
+        variables = {
             TASK_VARIABLE: encode(self).decode(),
             "AIFLOW_NOTIFICATION_URI": self.notification_uri,
         }
+        if self.events_file:
+            variables[EVENTS_VARIABLE] = self.events_file
+        return variables
+
+    def read_events(self) -> tuple[Event, ...]:
+        """The events that started the task, in the order in which they came."""
+        if not self.events_file:
+            return ()
+        with open(self.events_file, "rb") as file:
+            return tuple(decode(line, Event) for line in file)
 
     @classmethod
     def from_environment(cls) -> "RunningTask | None":
         """The attempt that this process belongs to, None outside of a task."""
         text = os.environ.get(TASK_VARIABLE)
         return decode(text, cls) if text else None
+
+
+def write_events(path: str | os.PathLike[str], events: tuple[Event, ...]) -> None:
+    """Write events to a file, each as one line of JSON."""
+    with open(path, "wb") as file:
+        file.writelines(encode(event) + b"\n" for event in events)

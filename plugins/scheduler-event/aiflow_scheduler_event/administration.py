@@ -5,6 +5,7 @@ from typing import Any
 
 from aiflow_core.clock import to_datetime
 from aiflow_core.errors import AIFlowError, ConflictError, DefinitionError, NotFoundError
+from aiflow_core.model.algebra import Pattern, check_pattern
 from aiflow_core.model.event import Event
 from aiflow_core.model.execution import (
     Namespace,
@@ -279,6 +280,8 @@ class Administration(Executions):
         match command:
             case AddTrigger():
                 workflow = self._workflow(command.namespace, command.workflow_name)
+                if isinstance(command.rule, Pattern):
+                    check_pattern(command.rule)
                 if not command.rule.expect_event_keys:
                     raise DefinitionError(
                         "This condition waits for no event, and a trigger has nothing else.",
@@ -315,6 +318,7 @@ class Administration(Executions):
         ids = {trigger.id for trigger in triggers}
         self._drop_evaluations(lambda evaluation: evaluation.trigger_id in ids)
         for trigger in triggers:
+            self._forget_trigger(trigger.id)
             namespace = self.state.workflows[trigger.workflow_id].namespace
             self._index.remove(
                 namespace, trigger.rule.expect_event_keys, Listener(True, trigger.id)

@@ -11,6 +11,7 @@ from typing import Any
 
 from aiflow_core.clock import to_datetime
 from aiflow_core.errors import AIFlowError, ConflictError
+from aiflow_core.model.algebra import Pattern
 from aiflow_core.model.condition import (
     CustomCondition,
     TaskStatusCondition,
@@ -31,7 +32,6 @@ from aiflow_scheduler_event.state import (
     Alarm,
     Changes,
     DeadLetter,
-    Evaluation,
     Intent,
     Run,
     Scope,
@@ -70,9 +70,13 @@ class Engine(Administration):
 
     def _settle(self) -> None:
         """Carry status changes to the rules that wait for them, then end what is at its end."""
-        while self._cascade or self._touched:
+        while self._cascade or self._ended or self._touched:
             while self._cascade:
                 self._hear_status(*self._cascade.popleft())
+            if self._ended:
+                # Only now: whoever waits for the status has seen it.
+                self._start_waiting(*self._ended.popleft())
+                continue
             touched, self._touched = self._touched, {}
             for run in touched.values():
                 self._end_if_over(run)
@@ -118,10 +122,16 @@ class Engine(Administration):
                 run.evaluations += 1
                 self._evaluate(run.scope, event, task_name=task_name, rule=number)
                 return
+            if isinstance(condition, Pattern):
+                if self._try_pattern(run, task, number, event):
+                    return
+                continue
             met = condition.is_met(event, Surroundings(self, run.scope, run.status))
             why = f"rule {number + 1} ({condition_text(condition)}), event {self._event.offset}"
             if met:
-                self._act(run, task, rule.action, why)
+                # The statuses of tasks can be asked for at any time; only events are handed over.
+                events = () if changed else (self._placed(event),)
+                self._act(run, task, rule.action, why, events)
                 return
             self._decide(run.execution.id, task_name, "NOT MET", why)
 
@@ -134,8 +144,25 @@ class Engine(Administration):
         condition = trigger.rule
         if isinstance(condition, CustomCondition):
             self._evaluate(scope, event, trigger_id=trigger.id)
+        elif isinstance(condition, Pattern):
+            found = self._hear_trigger(trigger.id, condition, event)
+            for match in (*found.due, *found.met):
+                self._fire_trigger(trigger, match)
         elif condition.is_met(event, Surroundings(self, scope, lambda name: None)):
-            self._start_by(workflow, ExecutionType.EVENT, f"trigger {trigger.id}")
+            self._fire_trigger(trigger, (self._placed(event),))
+
+    def _wake_trigger(self, trigger: WorkflowTrigger) -> None:
+        """A window of the trigger has ended."""
+        assert isinstance(trigger.rule, Pattern)
+        for match in self._hear_trigger(trigger.id, trigger.rule, None).due:
+            if trigger.is_paused:
+                self._decide(0, "", "NOT STARTED", f"trigger {trigger.id} is paused")
+            else:
+                self._fire_trigger(trigger, match)
+
+    def _fire_trigger(self, trigger: WorkflowTrigger, events: tuple[Event, ...]) -> None:
+        workflow = self.state.workflows[trigger.workflow_id]
+        self._start_by(workflow, ExecutionType.EVENT, f"trigger {trigger.id}", events)
 
     def _answer(self, event: Event) -> None:
         answer = decode(event.value or "", Answer)
@@ -149,7 +176,7 @@ class Engine(Administration):
             self._changes.dead_letters.append(
                 DeadLetter(
                     evaluation.event.offset,
-                    _consumer(evaluation),
+                    evaluation.consumer,
                     answer.error,
                     to_datetime(self._now),
                     answer.tries,
@@ -159,8 +186,7 @@ class Engine(Administration):
         if evaluation.trigger_id:
             trigger = self.state.triggers[evaluation.trigger_id]
             if answer.met:
-                workflow = self.state.workflows[trigger.workflow_id]
-                self._start_by(workflow, ExecutionType.EVENT, f"trigger {trigger.id}")
+                self._fire_trigger(trigger, (evaluation.event,))
             return
         run = self.state.runs.get(evaluation.scope.id)
         if run is None:
@@ -171,7 +197,7 @@ class Engine(Administration):
         rule = task.rules[evaluation.rule]
         why = f"rule {evaluation.rule + 1} (custom condition), event {evaluation.event.offset}"
         if answer.met and not run.execution.stopping:
-            self._act(run, task, rule.action, why)
+            self._act(run, task, rule.action, why, (evaluation.event,))
             return
         outcome = f"condition failed: {answer.error}; {why}" if answer.error else why
         self._decide(run.execution.id, task.name, "NOT MET", outcome)
@@ -232,6 +258,10 @@ class Engine(Administration):
         why = f"dead letter {letter.key.offset}, {letter.key.consumer}"
         if not evaluation.trigger_id:
             run = self.state.runs[evaluation.scope.id]
+            task = run.plan.tasks[evaluation.task_name]
+            if isinstance(task.rules[evaluation.rule].condition, Pattern):
+                self._try_pattern(run, task, evaluation.rule, evaluation.event)
+                return
             run.evaluations += 1
             self._decide(run.execution.id, evaluation.task_name, "ASK AGAIN", why)
         self._evaluate(
@@ -255,6 +285,9 @@ class Engine(Administration):
         if timer.key.kind is TimerKind.SCHEDULE:
             self._fire_schedule(self.state.schedules[timer.key.owner])
             return
+        if timer.key.kind is TimerKind.TRIGGER:
+            self._wake_trigger(self.state.triggers[timer.key.owner])
+            return
         run = self.state.runs[timer.key.owner]
         live = run.tasks.get(timer.key.task_name)
         match timer.key.kind:
@@ -262,6 +295,8 @@ class Engine(Administration):
                 task = run.plan.tasks[timer.key.task_name]
                 self._set_period(run.execution.id, task)
                 self._act(run, task, TaskAction.RESTART, "the task's period")
+            case TimerKind.WINDOW:
+                self._wake_rule(run, timer.key.task_name)
             case TimerKind.RETRY if live is not None:
                 self._retry(run, live)
             case TimerKind.TIMEOUT if live is not None:
@@ -276,18 +311,10 @@ class Engine(Administration):
         self._start_by(workflow, ExecutionType.PERIODIC, f"schedule {schedule.id}")
 
 
-def _consumer(evaluation: Evaluation) -> str:
-    """Who could not take in an event, for the dead letters; one line for each evaluation."""
-    whose = (
-        f"trigger {evaluation.trigger_id}"
-        if evaluation.trigger_id
-        else f"task {evaluation.task_name}, rule {evaluation.rule + 1}"
-    )
-    return f"evaluation {evaluation.id}: {whose}"
-
-
 def condition_text(condition: Any) -> str:
     """A condition in a few words, for reasons and decision records."""
+    if isinstance(condition, Pattern):
+        return str(condition)
     if isinstance(condition, TaskStatusCondition):
         return " and ".join(f"{task} {status}" for task, status in condition.statuses.items())
     return f"event {' or '.join(condition.expect_event_keys)}"

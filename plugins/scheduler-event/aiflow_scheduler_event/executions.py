@@ -21,9 +21,9 @@ from aiflow_core.model.status import (
 )
 from aiflow_core.model.timing import next_fire
 from aiflow_core.model.workflow import TaskDefinition
+from aiflow_scheduler_event.patterns import Patterns
 from aiflow_scheduler_event.rules import Index, Plan
 from aiflow_scheduler_event.state import (
-    ConditionState,
     Evaluate,
     Evaluation,
     Intent,
@@ -37,7 +37,6 @@ from aiflow_scheduler_event.state import (
     as_seen,
 )
 from aiflow_scheduler_event.step import SENDER, replace
-from aiflow_scheduler_event.tasks import Tasks
 
 
 class Listener(NamedTuple):
@@ -53,7 +52,7 @@ class Listener(NamedTuple):
     task_name: str = ""
 
 
-class Executions(Tasks):
+class Executions(Patterns):
     """Workflow executions, what they listen to, and what they wait for, see `engine`."""
 
     def __init__(self, state: State) -> None:
@@ -68,17 +67,27 @@ class Executions(Tasks):
         for trigger in state.triggers.values():
             self._listen_trigger(trigger)
 
-    def _start_by(self, workflow: WorkflowInfo, run_type: ExecutionType, why: str) -> None:
+    def _start_by(
+        self,
+        workflow: WorkflowInfo,
+        run_type: ExecutionType,
+        why: str,
+        events: tuple[Event, ...] = (),
+    ) -> None:
         """Start an execution without anybody waiting for the answer."""
         if workflow.is_enabled:
-            run = self._start_execution(workflow, run_type)
+            run = self._start_execution(workflow, run_type, events)
             self._decide(run.execution.id, "", "START", why)
         else:
             self._decide(
                 0, "", "NOT STARTED", f"workflow {workflow.workflow_name!r} is disabled; {why}"
             )
 
-    def _start_execution(self, workflow: WorkflowInfo, run_type: ExecutionType) -> Run:
+    def _start_execution(
+        self, workflow: WorkflowInfo, run_type: ExecutionType, events: tuple[Event, ...] = ()
+    ) -> Run:
+        """Start an execution, and with it the tasks that start by themselves: because of these
+        events, if any."""
         plan = self.state.plans[self.state.current[workflow.id]]
         self.state.counters.execution += 1
         execution = LiveExecution(
@@ -99,10 +108,10 @@ class Executions(Tasks):
                 self._set_period(execution.id, task)
             if task.starts_by_itself:
                 self._decide(execution.id, task.name, "START", "it has no START rule")
-                self._start_task(run, task)
+                self._start_task(run, task, events)
             elif task.config.periodic_expression is not None:
                 self._decide(execution.id, task.name, "START", "it is periodic")
-                self._start_task(run, task)
+                self._start_task(run, task, events)
         return run
 
     def _set_period(self, execution_id: int, task: TaskDefinition) -> None:
@@ -119,6 +128,7 @@ class Executions(Tasks):
             self._drop_timer(TimerKey(TimerKind.PERIOD, run.execution.id, task_name))
         self._drop_evaluations(lambda evaluation: evaluation.scope == run.scope)
         run.evaluations = 0
+        self._forget_patterns(run)
         for live in run.alive:
             self._stop_task(run, live, Intent.STOP, "the workflow execution was stopped")
         self._touched[run.execution.id] = run
@@ -145,8 +155,8 @@ class Executions(Tasks):
         for task_name in run.plan.tasks:
             for kind in (TimerKind.PERIOD, TimerKind.RETRY, TimerKind.TIMEOUT):
                 self._drop_timer(TimerKey(kind, execution_id, task_name))
-        for name in self.state.states.pop(run.scope, {}):
-            self._changes.delete(ConditionState, (run.scope, name))
+        self._forget_states(run.scope)
+        self._forget_patterns(run)
 
     def _change_execution(self, run: Run, execution: LiveExecution, silent: bool = False) -> None:
         run.execution = execution
@@ -209,12 +219,15 @@ class Executions(Tasks):
         trigger_id: int = 0,
         redriven: bool = False,
     ) -> None:
-        if not event.offset:
-            # A change that we make known ourselves: what led to it is in the log already.
-            event = replace(event, offset=self._event.offset)
         self.state.counters.evaluation += 1
         evaluation = Evaluation(
-            self.state.counters.evaluation, scope, event, task_name, rule, trigger_id, redriven
+            self.state.counters.evaluation,
+            scope,
+            self._placed(event),
+            task_name,
+            rule,
+            trigger_id,
+            redriven,
         )
         self.state.evaluations[evaluation.id] = evaluation
         self._changes.put(evaluation)

@@ -4,9 +4,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Generic, TypeVar
 
+from aiflow_core.model.algebra import Pattern
 from aiflow_core.model.condition import TaskStatusCondition
 from aiflow_core.model.event import ANY_KEY, Event, hears
 from aiflow_core.model.execution import WorkflowSnapshot
+from aiflow_core.model.workflow import TaskDefinition
 
 L = TypeVar("L")
 
@@ -50,8 +52,10 @@ class Plan:
 
     Attributes:
         tasks: definitions by name, in the order of the workflow.
+        places: of the tasks in the workflow, from 0.
         after: task name -> names of the tasks with a rule on its status.
         listeners: event keys that a task's rules listen to, by task name.
+        patterns: the rules of the event algebra: task and number of the rule, by `rule_name`.
         reactive: no task starts by itself, so that only events make the executions do anything.
     """
 
@@ -61,6 +65,13 @@ class Plan:
         self.reactive = not any(task.starts_by_itself for task in self.tasks.values())
         self.after: dict[str, list[str]] = defaultdict(list)
         self.listeners: dict[str, list[str]] = {}
+        self.places = {name: place for place, name in enumerate(self.tasks)}
+        self.patterns: dict[str, tuple[TaskDefinition, int]] = {
+            self.rule_name(task.name, number): (task, number)
+            for task in self.tasks.values()
+            for number, rule in enumerate(task.rules)
+            if isinstance(rule.condition, Pattern)
+        }
         for task in self.tasks.values():
             keys: dict[str, None] = {}
             for rule in task.rules:
@@ -72,3 +83,7 @@ class Plan:
                     keys.update(dict.fromkeys(rule.condition.expect_event_keys))
             if keys:
                 self.listeners[task.name] = list(keys)
+
+    def rule_name(self, task_name: str, number: int) -> str:
+        """A short name for a rule: the task's may be as long as a name can be."""
+        return f"{self.places[task_name]}.{number}"

@@ -63,10 +63,15 @@ class TimerKind(StrEnum):
     PERIOD = "PERIOD"
     RETRY = "RETRY"
     TIMEOUT = "TIMEOUT"
+    WINDOW = "WINDOW"
+    TRIGGER = "TRIGGER"
 
 
 class TimerKey(Value, frozen=True):
-    """Names a timer: `owner` is the id of a schedule or of a workflow execution."""
+    """Names a timer: `owner` is the id of a schedule, of a trigger or of a workflow execution.
+
+    A WINDOW belongs to a rule of the execution: `task_name` is the rule's name in its `Plan`.
+    """
 
     kind: TimerKind
     owner: int
@@ -92,10 +97,18 @@ class ScopeKind(StrEnum):
 
     EXECUTION = "EXECUTION"
     WORKFLOW = "WORKFLOW"
+    RULES = "RULES"
+    TRIGGER = "TRIGGER"
+    WAITING = "WAITING"
 
 
 class Scope(Value, frozen=True):
-    """Where states live: in a workflow execution (task rules) or in a workflow (triggers)."""
+    """Where states live: in a workflow execution (task rules) or in a workflow (triggers).
+
+    Apart from these, where no condition of a user can name them: what the event algebra remembers
+    (RULES of an execution, a TRIGGER), and the matches for which a task of an execution is still to
+    be started (WAITING).
+    """
 
     kind: ScopeKind
     id: int
@@ -125,6 +138,24 @@ class Evaluation(Value, frozen=True, omit_defaults=True):
     rule: int = 0
     trigger_id: int = 0
     redriven: bool = False
+
+    @property
+    def consumer(self) -> str:
+        """Who could not take in the event, for the dead letters; one line for each evaluation."""
+        whose = (
+            f"trigger {self.trigger_id}"
+            if self.trigger_id
+            else f"task {self.task_name}, rule {self.rule + 1}"
+        )
+        return f"evaluation {self.id}: {whose}"
+
+
+class Cause(Value, frozen=True):
+    """The events that started a task execution; `id` is that of the task execution."""
+
+    id: int
+    workflow_execution_id: int
+    events: tuple[Event, ...]
 
 
 class Decision(Value, frozen=True):
@@ -235,6 +266,7 @@ Stored = (
     | Timer
     | ConditionState
     | Evaluation
+    | Cause
 )
 
 
@@ -281,14 +313,19 @@ class Changes:
 
 
 class Run:
-    """A running execution: its plan, the latest execution of each task, and what keeps it open."""
+    """A running execution: its plan, the latest execution of each task, and what keeps it open.
 
-    __slots__ = ("evaluations", "execution", "plan", "tasks")
+    Attributes:
+        causes: the events that started the task executions that are alive, by task.
+    """
+
+    __slots__ = ("causes", "evaluations", "execution", "plan", "tasks")
 
     def __init__(self, execution: LiveExecution, plan: Plan) -> None:
         self.execution = execution
         self.plan = plan
         self.tasks: dict[str, LiveTask] = {}
+        self.causes: dict[str, tuple[Event, ...]] = {}
         self.evaluations = 0
 
     @property

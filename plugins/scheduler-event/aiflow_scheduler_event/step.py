@@ -103,12 +103,25 @@ class Step:
         self.state.timers[key] = timer
         self._changes.put(timer)
 
+    def _wake_at(self, key: TimerKey, moment: int | None) -> None:
+        """Let a timer fire at that moment and no other, or never."""
+        if moment is None:
+            self._drop_timer(key)
+        elif key not in self.state.timers or self.state.timers[key].fire_at != moment:
+            self._set_timer(key, moment)
+
     def _drop_timer(self, key: TimerKey) -> None:
         if self.state.timers.pop(key, None) is not None:
             self._changes.delete(Timer, key)
 
+    def _placed(self, event: Event) -> Event:
+        """The event with an offset. A change that we make known ourselves has none yet: what led to
+        it is in the log already."""
+        return event if event.offset else replace(event, offset=self._event.offset)
+
     def _keep_state(self, scope: Scope, name: str, value: str | None) -> None:
-        if scope.kind is ScopeKind.EXECUTION and scope.id not in self.state.runs:
+        of_execution = scope.kind not in (ScopeKind.WORKFLOW, ScopeKind.TRIGGER)
+        if of_execution and scope.id not in self.state.runs:
             return
         kept = self.state.states.setdefault(scope, {})
         if value is not None:

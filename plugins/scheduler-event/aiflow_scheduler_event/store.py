@@ -47,6 +47,7 @@ from aiflow_core.model.status import TASK_ALIVE, TASK_FINISHED, WORKFLOW_FINISHE
 from aiflow_scheduler_event import tables
 from aiflow_scheduler_event.rules import Plan
 from aiflow_scheduler_event.state import (
+    Cause,
     Changes,
     ConditionState,
     Counters,
@@ -87,9 +88,11 @@ _TABLES: dict[type, Table] = {
     Timer: tables.timer,
     ConditionState: tables.condition_state,
     Evaluation: tables.evaluation,
+    Cause: tables.task_cause,
 }
 
-# Classes whose ids the engine counts: an id above the stored counter is a new row.
+# Classes whose ids the engine counts: an id above the stored counter is a new row. A cause is
+# written once, with its task execution, and has the same id.
 _COUNTED: dict[type, str] = {
     WorkflowInfo: "workflow",
     WorkflowSnapshot: "snapshot",
@@ -98,6 +101,7 @@ _COUNTED: dict[type, str] = {
     WorkflowSchedule: "schedule",
     WorkflowTrigger: "trigger",
     Evaluation: "evaluation",
+    Cause: "task",
 }
 
 # A final status is final: the update of such a row finds nothing, and the step is refused.
@@ -581,10 +585,26 @@ def _load_runs(connection: Connection, state: State) -> None:
         # In the order of their ids, so that the latest of each task stays.
         task = _from_row(LiveTask, row)
         state.runs[task.workflow_execution_id].tasks[task.task_name] = task
+    _load_causes(connection, state)
     for evaluation in state.evaluations.values():
         run = state.runs.get(evaluation.scope.id) if not evaluation.trigger_id else None
         if run is not None:
             run.evaluations += 1
+
+
+def _load_causes(connection: Connection, state: State) -> None:
+    """The events of the task executions that are alive: their attempts may be handed over again."""
+    causes, executions = tables.task_cause, tables.workflow_execution
+    of_open = (
+        select(causes)
+        .join(executions, executions.c.id == causes.c.workflow_execution_id)
+        .where(executions.c.status.not_in(WORKFLOW_FINISHED))
+    )
+    alive = {live.id: (run, live.task_name) for run, live in alive_tasks(state)}
+    for row in connection.execute(of_open):
+        if row.id in alive:
+            run, task_name = alive[row.id]
+            run.causes[task_name] = row.events
 
 
 def _erase(connection: Connection, changes: Changes) -> None:
@@ -600,6 +620,7 @@ def _erase(connection: Connection, changes: Changes) -> None:
 def _erase_execution(connection: Connection, execution_id: int) -> None:
     for table, column in (
         (tables.task_execution, tables.task_execution.c.workflow_execution_id),
+        (tables.task_cause, tables.task_cause.c.workflow_execution_id),
         (tables.decision, tables.decision.c.workflow_execution_id),
         (tables.workflow_execution, tables.workflow_execution.c.id),
     ):

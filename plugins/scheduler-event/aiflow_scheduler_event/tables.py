@@ -21,6 +21,7 @@ from sqlalchemy.types import TypeDecorator
 
 from aiflow_core.clock import to_datetime, to_ms
 from aiflow_core.model.condition import AnyCondition
+from aiflow_core.model.event import Event
 from aiflow_core.model.execution import BundleRef
 from aiflow_core.model.serialization import decode, encode
 from aiflow_core.model.status import ExecutionType, TaskStatus, WorkflowStatus
@@ -174,6 +175,13 @@ task_execution = _table(
     Column("reason", _Long, nullable=False),
     Column("intent", Word(Intent), nullable=False),
     UniqueConstraint("workflow_execution_id", "task_name", "sequence_number"),
+)
+
+task_cause = _table(
+    "task_cause",
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("workflow_execution_id", BigInteger, nullable=False, index=True),
+    Column("events", Json(tuple[Event, ...]), nullable=False),
 )
 
 workflow_schedule = _table(

@@ -5,6 +5,7 @@ from collections import deque
 import msgspec
 
 from aiflow_core.clock import to_datetime
+from aiflow_core.model.algebra import MOST_KEPT
 from aiflow_core.model.condition import (
     task_status_key,
 )
@@ -22,10 +23,13 @@ from aiflow_core.model.status import (
 )
 from aiflow_core.model.workflow import MAX_SECONDS, TaskConfig, TaskDefinition
 from aiflow_scheduler_event.state import (
+    Cause,
     Intent,
     LiveTask,
     Publish,
     Run,
+    Scope,
+    ScopeKind,
     State,
     Stop,
     Submit,
@@ -44,9 +48,19 @@ class Tasks(Step):
         # Status changes that the rules have not heard of yet, and runs that may be at their end.
         self._cascade: deque[tuple[Run, str, Event]] = deque()
         self._touched: dict[int, Run] = {}
+        # Tasks that have come to an end, for which more may wait.
+        self._ended: deque[tuple[Run, str]] = deque()
 
-    def _act(self, run: Run, task: TaskDefinition, action: TaskAction, why: str) -> None:
-        """Carry out an action on a task, as `docs/reference/rules.md` says."""
+    def _act(
+        self,
+        run: Run,
+        task: TaskDefinition,
+        action: TaskAction,
+        why: str,
+        events: tuple[Event, ...] = (),
+    ) -> None:
+        """Carry out an action on a task, as `docs/reference/rules.md` says, because of these
+        events."""
         current = run.tasks.get(task.name)
         alive = current is not None and current.status in TASK_ALIVE
         match action:
@@ -57,16 +71,18 @@ class Tasks(Step):
             case TaskAction.STOP:
                 assert current is not None
                 self._decide(run.execution.id, task.name, "STOP", why)
+                self._take_next(run, task.name)
                 self._stop_task(run, current, Intent.STOP, f"stopped by {why}")
             case TaskAction.RESTART if alive:
                 assert current is not None
                 self._decide(run.execution.id, task.name, "RESTART", why)
+                self._keep_next(run, task.name, events)
                 self._stop_task(run, current, Intent.RESTART, f"restarted by {why}")
             case _:
                 self._decide(run.execution.id, task.name, str(action), why)
-                self._start_task(run, task)
+                self._start_task(run, task, events)
 
-    def _start_task(self, run: Run, task: TaskDefinition) -> None:
+    def _start_task(self, run: Run, task: TaskDefinition, events: tuple[Event, ...] = ()) -> None:
         before = run.tasks.get(task.name)
         self.state.counters.task += 1
         live = LiveTask(
@@ -76,8 +92,28 @@ class Tasks(Step):
             sequence_number=before.sequence_number + 1 if before else 1,
             status=TaskStatus.QUEUED,
         )
+        if events:
+            run.causes[task.name] = events
+            self._changes.put(Cause(live.id, run.execution.id, events))
         self._change_task(run, live)
         self._send(Submit(attempt_request(run, live)))
+
+    def _keep_next(self, run: Run, task_name: str, events: tuple[Event, ...]) -> None:
+        """Keep the events of a restart until what runs is gone; those of another one that is still
+        to come go with them."""
+        if not events:
+            return
+        events = (self._take_next(run, task_name) + events)[-MOST_KEPT:]
+        scope = Scope(ScopeKind.WAITING, run.execution.id)
+        self._keep_state(scope, _next_name(run, task_name), encode(events).decode())
+
+    def _take_next(self, run: Run, task_name: str) -> tuple[Event, ...]:
+        scope, name = Scope(ScopeKind.WAITING, run.execution.id), _next_name(run, task_name)
+        found = self.state.states.get(scope, {}).get(name)
+        if found is None:
+            return ()
+        self._keep_state(scope, name, None)
+        return decode(found.value, tuple[Event, ...])
 
     def _stop_task(self, run: Run, live: LiveTask, intent: Intent, reason: str) -> None:
         match live.status:
@@ -145,6 +181,7 @@ class Tasks(Step):
         self, run: Run, live: LiveTask, status: TaskStatus, reason: str, publish: bool = False
     ) -> None:
         restart = live.intent is Intent.RESTART and not run.execution.stopping
+        run.causes.pop(live.task_name, None)
         self._change_task(
             run,
             replace(
@@ -157,7 +194,10 @@ class Tasks(Step):
             publish=publish,
         )
         if restart:
-            self._start_task(run, run.plan.tasks[live.task_name])
+            events = self._take_next(run, live.task_name)
+            self._start_task(run, run.plan.tasks[live.task_name], events)
+        else:
+            self._ended.append((run, live.task_name))
 
     def _retry(self, run: Run, live: LiveTask) -> None:
         again = replace(live, status=TaskStatus.QUEUED, try_number=live.try_number + 1)
@@ -220,4 +260,9 @@ def attempt_request(run: Run, live: LiveTask) -> AttemptRequest:
         task=run.plan.tasks[live.task_name],
         bundle=snapshot.bundle,
         snapshot_id=snapshot.id,
+        events=run.causes.get(live.task_name, ()),
     )
+
+
+def _next_name(run: Run, task_name: str) -> str:
+    return str(run.plan.places[task_name])

@@ -1,0 +1,208 @@
+"""Rules of the event algebra: what they remember between two events, and matches that wait until
+their task can be started. What a pattern makes of an event is the automaton's."""
+
+from collections import defaultdict, deque
+
+from aiflow_core.clock import to_datetime
+from aiflow_core.model.algebra import MOST_KEPT, Modifier, Pattern
+from aiflow_core.model.event import Event
+from aiflow_core.model.rule import TaskAction
+from aiflow_core.model.serialization import decode, encode
+from aiflow_core.model.status import TASK_ALIVE
+from aiflow_core.model.workflow import TaskDefinition
+from aiflow_scheduler_event.automaton import Look, Match, look
+from aiflow_scheduler_event.state import (
+    ConditionState,
+    DeadLetter,
+    Evaluation,
+    Run,
+    Scope,
+    ScopeKind,
+    State,
+    TimerKey,
+    TimerKind,
+)
+from aiflow_scheduler_event.tasks import Tasks
+
+MOST_WAITING = 10_000
+"""Matches that may wait for one task of an execution; one more goes to the dead letters."""
+
+_OF_TRIGGER = "pattern"
+
+
+class Patterns(Tasks):
+    """What rules of the event algebra lead to, see `engine`."""
+
+    def __init__(self, state: State) -> None:
+        super().__init__(state)
+        # Both follow from `state.states`, in a form in which they are found at once.
+        self._kept: dict[tuple[Scope, str], dict[int, Event]] = defaultdict(dict)
+        self._waiting: dict[tuple[int, int], deque[int]] = defaultdict(deque)
+        for scope, states in state.states.items():
+            for name, found in states.items():
+                owner, slash, number = name.partition("/")
+                if slash and scope.kind in (ScopeKind.RULES, ScopeKind.TRIGGER):
+                    self._kept[scope, owner][int(number)] = decode(found.value, Event)
+                elif slash and scope.kind is ScopeKind.WAITING:
+                    self._waiting[scope.id, int(owner)].append(int(number))
+        for key, queue in self._waiting.items():
+            self._waiting[key] = deque(sorted(queue))
+
+    # --- rules of tasks ------------------------------------------------------------------------
+
+    def _try_pattern(self, run: Run, task: TaskDefinition, number: int, event: Event) -> bool:
+        """Let a rule hear an event; whether that led to a match."""
+        rule_name = run.plan.rule_name(task.name, number)
+        scope = Scope(ScopeKind.RULES, run.execution.id)
+        timer = TimerKey(TimerKind.WINDOW, run.execution.id, rule_name)
+        condition = task.rules[number].condition
+        assert isinstance(condition, Pattern)
+        found = self._look(scope, rule_name, timer, condition, self._placed(event))
+        self._act_on(run, task, number, found.due)
+        self._act_on(run, task, number, found.met)
+        why = f"rule {number + 1} ({condition}), event {self._event.offset}"
+        if not found.met:
+            self._decide(run.execution.id, task.name, "NOT MET", why)
+        for forgotten in found.forgotten:
+            self._decide(run.execution.id, task.name, "FORGOTTEN", _made_room(forgotten, why))
+        return bool(found.met)
+
+    def _wake_rule(self, run: Run, rule_name: str) -> None:
+        """A window of a rule has ended."""
+        task, number = run.plan.patterns[rule_name]
+        scope = Scope(ScopeKind.RULES, run.execution.id)
+        timer = TimerKey(TimerKind.WINDOW, run.execution.id, rule_name)
+        condition = task.rules[number].condition
+        assert isinstance(condition, Pattern)
+        found = self._look(scope, rule_name, timer, condition)
+        self._act_on(run, task, number, found.due)
+
+    def _act_on(self, run: Run, task: TaskDefinition, number: int, matches: list[Match]) -> None:
+        rule = task.rules[number]
+        for match in matches:
+            offsets = ", ".join(str(event.offset) for event in match)
+            why = f"rule {number + 1} ({rule.condition}), events {offsets}"
+            if isinstance(rule.condition, Modifier) and self._must_wait(run, task, rule.action):
+                self._wait(run, task, number, match, why)
+            else:
+                self._act(run, task, rule.action, why, match)
+
+    # --- matches that wait ---------------------------------------------------------------------
+
+    def _must_wait(self, run: Run, task: TaskDefinition, action: TaskAction) -> bool:
+        live = run.tasks.get(task.name)
+        alive = live is not None and live.status in TASK_ALIVE
+        # Those before it are still to come.
+        return action is TaskAction.START and (alive or _queue_key(run, task.name) in self._waiting)
+
+    def _wait(self, run: Run, task: TaskDefinition, number: int, match: Match, why: str) -> None:
+        key = _queue_key(run, task.name)
+        queue = self._waiting.get(key, deque())
+        if len(queue) >= MOST_WAITING:
+            self._refuse(run, task, number, match, why)
+            return
+        place = queue[-1] + 1 if queue else 0
+        self._waiting[key].append(place)
+        scope = Scope(ScopeKind.WAITING, run.execution.id)
+        name = _waiting_name(run, task.name, place)
+        self._keep_state(scope, name, encode((match, why)).decode())
+        self._decide(run.execution.id, task.name, "START waits", f"it runs; {why}")
+
+    def _refuse(self, run: Run, task: TaskDefinition, number: int, match: Match, why: str) -> None:
+        self._decide(run.execution.id, task.name, "START refused", why)
+        self.state.counters.evaluation += 1
+        evaluation = Evaluation(
+            self.state.counters.evaluation, run.scope, match[-1], task.name, number
+        )
+        error = f"{MOST_WAITING} matches wait for the task already"
+        letter = DeadLetter(
+            match[-1].offset, evaluation.consumer, error, to_datetime(self._now), 1, evaluation
+        )
+        self._changes.dead_letters.append(letter)
+
+    def _start_waiting(self, run: Run, task_name: str) -> None:
+        """Start a task that has ended for the first of the matches that wait for it."""
+        key = _queue_key(run, task_name)
+        live = run.tasks.get(task_name)
+        alive = live is not None and live.status in TASK_ALIVE
+        if key not in self._waiting or alive or run.execution.stopping:
+            return
+        queue = self._waiting[key]
+        scope = Scope(ScopeKind.WAITING, run.execution.id)
+        name = _waiting_name(run, task_name, queue.popleft())
+        if not queue:
+            del self._waiting[key]
+        text = self.state.states[scope][name].value
+        self._keep_state(scope, name, None)
+        match, why = decode(text, tuple[tuple[Event, ...], str])
+        self._decide(run.execution.id, task_name, "START", why)
+        self._start_task(run, run.plan.tasks[task_name], match)
+
+    # --- triggers ------------------------------------------------------------------------------
+
+    def _hear_trigger(self, trigger_id: int, pattern: Pattern, event: Event | None) -> Look:
+        """Let a trigger hear an event, or None: a window of it has ended."""
+        scope = Scope(ScopeKind.TRIGGER, trigger_id)
+        timer = TimerKey(TimerKind.TRIGGER, trigger_id)
+        placed = None if event is None else self._placed(event)
+        found = self._look(scope, _OF_TRIGGER, timer, pattern, placed)
+        for forgotten in found.forgotten:
+            self._decide(0, "", "FORGOTTEN", _made_room(forgotten, f"trigger {trigger_id}"))
+        return found
+
+    def _forget_trigger(self, trigger_id: int) -> None:
+        self._drop_timer(TimerKey(TimerKind.TRIGGER, trigger_id))
+        self._forget_states(Scope(ScopeKind.TRIGGER, trigger_id))
+        self._kept.pop((Scope(ScopeKind.TRIGGER, trigger_id), _OF_TRIGGER), None)
+
+    # --- what is remembered --------------------------------------------------------------------
+
+    def _look(
+        self,
+        scope: Scope,
+        name: str,
+        timer: TimerKey,
+        pattern: Pattern,
+        event: Event | None = None,
+    ) -> Look:
+        memory = self.state.states.get(scope, {}).get(name)
+        before = self._kept.get((scope, name), {})
+        found = look(pattern, memory.value if memory else None, before, self._now, event)
+        if found.memory is not None or memory is not None:
+            self._keep_state(scope, name, found.memory)
+        for ref in before.keys() - found.kept.keys():
+            self._keep_state(scope, f"{name}/{ref}", None)
+        for ref in found.kept.keys() - before.keys():
+            self._keep_state(scope, f"{name}/{ref}", encode(found.kept[ref]).decode())
+        self._kept[scope, name] = found.kept
+        if not found.kept:
+            del self._kept[scope, name]
+        self._wake_at(timer, found.wake)
+        return found
+
+    def _forget_patterns(self, run: Run) -> None:
+        """Drop what the rules of an execution remember, and the matches that wait in it."""
+        execution_id = run.execution.id
+        for kind in (ScopeKind.RULES, ScopeKind.WAITING):
+            self._forget_states(Scope(kind, execution_id))
+        for rule_name in run.plan.patterns:
+            self._drop_timer(TimerKey(TimerKind.WINDOW, execution_id, rule_name))
+            self._kept.pop((Scope(ScopeKind.RULES, execution_id), rule_name), None)
+        for task_name in run.plan.tasks:
+            self._waiting.pop(_queue_key(run, task_name), None)
+
+    def _forget_states(self, scope: Scope) -> None:
+        for name in self.state.states.pop(scope, {}):
+            self._changes.delete(ConditionState, (scope, name))
+
+
+def _queue_key(run: Run, task_name: str) -> tuple[int, int]:
+    return run.execution.id, run.plan.places[task_name]
+
+
+def _waiting_name(run: Run, task_name: str, place: int) -> str:
+    return f"{run.plan.places[task_name]}/{place}"
+
+
+def _made_room(event: Event, why: str) -> str:
+    return f"event {event.offset} made room for later ones, at most {MOST_KEPT} are kept; {why}"
