@@ -12,6 +12,36 @@ __version__ = "0.5.0"
 # read the imports below, which `tests/test_public_names.py` compares with the table.
 if TYPE_CHECKING:
     from aiflow_core.errors import AIFlowError as AIFlowError
+    from aiflow_core.model.algebra import (
+        absent as absent,
+    )
+    from aiflow_core.model.algebra import (
+        all_of as all_of,
+    )
+    from aiflow_core.model.algebra import (
+        any_of as any_of,
+    )
+    from aiflow_core.model.algebra import (
+        batch as batch,
+    )
+    from aiflow_core.model.algebra import (
+        count as count,
+    )
+    from aiflow_core.model.algebra import (
+        debounce as debounce,
+    )
+    from aiflow_core.model.algebra import (
+        each as each,
+    )
+    from aiflow_core.model.algebra import (
+        event as event,
+    )
+    from aiflow_core.model.algebra import (
+        sequence as sequence,
+    )
+    from aiflow_core.model.algebra import (
+        throttle as throttle,
+    )
     from aiflow_core.model.condition import (
         Condition as Condition,
     )
@@ -35,6 +65,27 @@ if TYPE_CHECKING:
     )
     from aiflow_core.model.event import Event as Event
     from aiflow_core.model.event import EventFilter as EventFilter
+    from aiflow_core.model.payload import (
+        ge as ge,
+    )
+    from aiflow_core.model.payload import (
+        gt as gt,
+    )
+    from aiflow_core.model.payload import (
+        le as le,
+    )
+    from aiflow_core.model.payload import (
+        lt as lt,
+    )
+    from aiflow_core.model.payload import (
+        ne as ne,
+    )
+    from aiflow_core.model.payload import (
+        one_of as one_of,
+    )
+    from aiflow_core.model.payload import (
+        present as present,
+    )
     from aiflow_core.model.rule import (
         TaskAction as TaskAction,
     )
@@ -58,6 +109,7 @@ if TYPE_CHECKING:
     from aiflow_core.specs.event_store import EventStore as EventStore
     from aiflow_core.specs.executor import Executor as Executor
     from aiflow_core.specs.operator import Operator as Operator
+    from aiflow_core.specs.operator import current_context as current_context
     from aiflow_core.specs.scheduler import Scheduler as Scheduler
 
 _PUBLIC = {
@@ -77,9 +129,29 @@ _PUBLIC = {
     "Context": "aiflow_core.model.context",
     "ValueState": "aiflow_core.model.context",
     "ValueStateDescriptor": "aiflow_core.model.context",
+    # the event algebra
+    "event": "aiflow_core.model.algebra",
+    "all_of": "aiflow_core.model.algebra",
+    "any_of": "aiflow_core.model.algebra",
+    "sequence": "aiflow_core.model.algebra",
+    "count": "aiflow_core.model.algebra",
+    "absent": "aiflow_core.model.algebra",
+    "debounce": "aiflow_core.model.algebra",
+    "throttle": "aiflow_core.model.algebra",
+    "batch": "aiflow_core.model.algebra",
+    "each": "aiflow_core.model.algebra",
+    "gt": "aiflow_core.model.payload",
+    "ge": "aiflow_core.model.payload",
+    "lt": "aiflow_core.model.payload",
+    "le": "aiflow_core.model.payload",
+    "ne": "aiflow_core.model.payload",
+    "one_of": "aiflow_core.model.payload",
+    "present": "aiflow_core.model.payload",
     # events
     "Event": "aiflow_core.model.event",
     "EventFilter": "aiflow_core.model.event",
+    # in a running task
+    "current_context": "aiflow_core.specs.operator",
     # writing a plugin
     "BlobManager": "aiflow_core.specs.blob_manager",
     "EventStore": "aiflow_core.specs.event_store",

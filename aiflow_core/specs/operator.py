@@ -7,7 +7,10 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, Self
 
-from aiflow_core.model.execution import AttemptKey
+from aiflow_core.errors import UsageError
+from aiflow_core.model.event import Event
+from aiflow_core.model.execution import AttemptKey, RunningTask
+from aiflow_core.model.parameters import fill, mentions_event
 from aiflow_core.model.serialization import is_plain
 from aiflow_core.model.workflow import Task, TaskConfig, Workflow
 
@@ -16,16 +19,40 @@ ENTRY_POINT_GROUP = "aiflow.operator"
 
 @dataclass(frozen=True, kw_only=True)
 class TaskContext:
-    """What a running task knows about itself."""
+    """What a running task knows about itself.
+
+    Attributes:
+        events: those that started the task, in the order in which they came.
+    """
 
     key: AttemptKey
     namespace: str
     workflow_name: str
     workflow: Workflow | None = None
+    events: tuple[Event, ...] = ()
 
     @property
     def task_execution_key(self) -> AttemptKey:
         return self.key
+
+
+def current_context() -> TaskContext:
+    """The context of the task to which this process belongs, also in programs that it started.
+
+    `UsageError` outside of a task.
+    """
+    task = RunningTask.from_environment()
+    if task is None:
+        raise UsageError(
+            "This process belongs to no task.",
+            next_step="Call current_context() in a task that AIFlow runs.",
+        )
+    return TaskContext(
+        key=task.key,
+        namespace=task.namespace,
+        workflow_name=task.workflow_name,
+        events=task.read_events(),
+    )
 
 
 class AttemptStopped(BaseException):
@@ -42,7 +69,8 @@ class Operator(Task, ABC):
     know itself: these are the options of `TaskConfig`. Its other constructor arguments are its
     parameters. Where they are plain data and the class is registered as an entry point of the group
     `aiflow.operator`, the task runs from the definition alone; otherwise the task's process loads
-    the workflow file and finds the task there by its name.
+    the workflow file and finds the task there by its name. In parameters that are texts, alone or
+    in lists and dicts, `${event.value.day}` stands for a field of the event that started the task.
 
     The methods are called in the process of one attempt, in this order: `start`,
     `await_termination`. They return normally on success; what they raise is the reason of the
@@ -72,6 +100,19 @@ class Operator(Task, ABC):
 
     def await_termination(self, context: TaskContext, timeout: int | None = None) -> None:
         """Wait until what `start` began has ended; raise when it failed."""
+
+    def filled(self, events: tuple[Event, ...]) -> Self:
+        """This operator, with fields of the event that started the task in its parameters.
+
+        Where they mention none it is this one, else it is made anew.
+        """
+        if not mentions_event(self._given):
+            return self
+        args, kwargs = fill(self._given, events)
+        with Workflow(self.workflow.name, self.workflow.namespace):
+            filled = type(self)(*args, **kwargs)
+        filled.config, filled.workflow = self.config, self.workflow
+        return filled
 
     def operator_and_params(self) -> tuple[str, dict[str, Any] | None]:
         name = registered_name(type(self))

@@ -9,6 +9,8 @@ Everything that must survive a crash of the executor stands here, and nowhere el
   its zygote
 * `result.json`: the final report
 
+Beside these `events.jsonl` holds the events that started the task, for the task to read.
+
 Nothing is forced to disk. A crash of the machine ends the attempts as well, and one whose result
 was not yet the scheduler's is as good as one that ended a moment before its result.
 """
@@ -46,6 +48,10 @@ class RunDirectory:
             / str(int(key.workflow_execution_id))
             / f"{key.task_name}.{int(key.sequence_number)}.{int(key.try_number)}"
         )
+
+    @property
+    def events_file(self) -> Path:
+        return self.path / "events.jsonl"
 
     def exists(self) -> bool:
         """Whether the attempt was ever started."""

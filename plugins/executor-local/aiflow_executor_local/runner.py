@@ -21,7 +21,13 @@ from aiflow_core.bundle import find_workflow, load_bundle
 from aiflow_core.crash import crash_point, passing
 from aiflow_core.deployment import log_file
 from aiflow_core.errors import AIFlowError, DefinitionError
-from aiflow_core.model.execution import AttemptKey, AttemptReport, AttemptRequest, RunningTask
+from aiflow_core.model.execution import (
+    AttemptKey,
+    AttemptReport,
+    AttemptRequest,
+    RunningTask,
+    write_events,
+)
 from aiflow_core.model.serialization import decode
 from aiflow_core.model.status import TaskStatus
 from aiflow_core.model.workflow import Workflow
@@ -143,6 +149,7 @@ def _outcome(job: Job, run: RunDirectory, deadline: Deadline) -> tuple[TaskStatu
     request = job.request
     _open_log(log_file(Path(job.log_dir), request.workflow_name, request.key))
     signal.signal(signal.SIGTERM, _interrupt)
+    write_events(run.events_file, request.events)
     os.environ.update(job.environment)
     os.environ.update(
         RunningTask(
@@ -150,16 +157,18 @@ def _outcome(job: Job, run: RunDirectory, deadline: Deadline) -> tuple[TaskStatu
             workflow_name=request.workflow_name,
             key=request.key,
             notification_uri=job.notification_uri,
+            events_file=str(run.events_file),
         ).to_environment()
     )
     directory = _enter_directory(job, run)
     deadline.check()
-    operator = _operator(request, directory)
+    operator = _operator(request, directory).filled(request.events)
     context = TaskContext(
         key=request.key,
         namespace=request.namespace,
         workflow_name=request.workflow_name,
         workflow=operator.workflow,
+        events=request.events,
     )
     try:
         crash_point("runner.code.before")

@@ -5,7 +5,8 @@ import signal
 import subprocess
 from typing import Any
 
-from aiflow_core.errors import AIFlowError
+from aiflow_core.errors import AIFlowError, DefinitionError
+from aiflow_core.model.parameters import mentions_event
 from aiflow_core.specs.operator import Operator, TaskContext
 
 
@@ -15,8 +16,12 @@ class BashOperator(Operator):
     Its output goes to the task's log as it comes. The command runs in the task's process group, so
     that whatever ends the task ends all that the command started.
 
+    The command finds the events that started the task, one JSON object per line, in the file
+    `$AIFLOW_EVENTS_FILE`.
+
     Args:
-        bash_command: what bash executes.
+        bash_command: what bash executes. It holds no `${event...}`: what an event says would be
+            executed. In `env` it is only a value.
         env: environment variables added to those of the task.
         cwd: the directory in which the command runs; the task's own unless given.
     """
@@ -29,6 +34,13 @@ class BashOperator(Operator):
         cwd: str | None = None,
         **config: Any,
     ) -> None:
+        if mentions_event(bash_command):
+            raise DefinitionError(
+                f"The command of task {name!r} holds ${{event...}}, and bash would execute what an "
+                "event says.",
+                next_step="Put it into `env`, for example env={'DAY': '${event.value.day}'}, and "
+                'use "$DAY" in the command.',
+            )
         super().__init__(name, **config)
         self.bash_command = bash_command
         self.env = env

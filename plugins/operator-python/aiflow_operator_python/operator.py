@@ -10,7 +10,8 @@ from aiflow_core.specs.operator import Operator, TaskContext
 class PythonOperator(Operator):
     """Calls a function; succeeds when it returns.
 
-    What it returns is written to the task's log, unless it is None.
+    What it returns is written to the task's log, unless it is None. It finds the events that
+    started the task in `aiflow_core.current_context().events`.
 
     Args:
         python_callable: the function.

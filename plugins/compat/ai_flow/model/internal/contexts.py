@@ -1,15 +1,12 @@
 """What a running task can ask about itself."""
 
 from aiflow_core.model.execution import RunningTask
-from aiflow_core.specs.operator import TaskContext
+from aiflow_core.specs.operator import TaskContext, current_context
 
 
 def get_runtime_task_context() -> TaskContext | None:
     """The task that this process belongs to, None outside of a task."""
-    task = RunningTask.from_environment()
-    if task is None:
-        return None
-    return TaskContext(key=task.key, namespace=task.namespace, workflow_name=task.workflow_name)
+    return None if RunningTask.from_environment() is None else current_context()
 
 
 __all__ = ["get_runtime_task_context"]
