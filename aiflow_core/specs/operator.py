@@ -4,6 +4,7 @@ import functools
 import inspect
 import logging
 from abc import ABC, abstractmethod
+from contextvars import Context
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -108,11 +109,14 @@ class Operator(Task, ABC):
         """
         if not mentions_event(self._given):
             return self
-        args, kwargs = fill(self._given, events)
+        # Not in the workflow whose `with` block is perhaps being executed.
+        return Context().run(self._made_anew, *fill(self._given, events))
+
+    def _made_anew(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Self:
         with Workflow(self.workflow.name, self.workflow.namespace):
-            filled = type(self)(*args, **kwargs)
-        filled.config, filled.workflow = self.config, self.workflow
-        return filled
+            made = type(self)(*args, **kwargs)
+        made.config, made.workflow = self.config, self.workflow
+        return made
 
     def operator_and_params(self) -> tuple[str, dict[str, Any] | None]:
         name = registered_name(type(self))

@@ -151,7 +151,7 @@ def seen(state: State) -> dict[str, Any]:
         **vars(state),
         "plans": {id: plan.snapshot for id, plan in state.plans.items()},
         "runs": {
-            id: (run.execution, list(run.tasks.items()), run.evaluations)
+            id: (run.execution, list(run.tasks.items()), run.evaluations, run.causes)
             for id, run in state.runs.items()
         },
         "states": {scope: kept for scope, kept in state.states.items() if kept},

@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import textwrap
@@ -11,6 +12,7 @@ import pytest
 
 from aiflow_core.deployment import Deployment
 from aiflow_core.errors import ConfigError
+from aiflow_core.model.event import Event
 from aiflow_core.model.execution import AttemptKey, AttemptRequest
 from aiflow_core.model.status import TaskStatus
 from aiflow_core.model.workflow import TaskDefinition
@@ -64,6 +66,44 @@ class TestLocalExecutor(ExecutorContract):
         assert stage.final(request).status is TaskStatus.SUCCESS
         said = (stage.home / "aiflow/logs/contract/1/task/1.log").read_text()
         assert f"{stage.home}/aiflow/run/1/task.1.1\n127.0.0.1:50052\n" in said
+
+    def test_a_task_finds_the_events_that_started_it(self, stage: Stage) -> None:
+        events = tuple(
+            Event("a", json.dumps({"day": day, "more": "x" * 300_000}), offset=day)
+            for day in range(1, 12)
+        )
+        request = msgspec.structs.replace(
+            from_definition(
+                "bash",
+                bash_command='wc -l < "$AIFLOW_EVENTS_FILE"; tail -n 1 "$AIFLOW_EVENTS_FILE" | '
+                "cut -c 1-10; echo day $DAY",
+                env={"DAY": "${event.value.day}"},
+            ),
+            events=events,
+        )
+        stage.executor.submit(request)
+
+        assert stage.final(request).status is TaskStatus.SUCCESS
+        said = (stage.home / "aiflow/logs/contract/1/task/1.log").read_text()
+        assert '11\n{"key":"a"\nday 11\n' in said
+
+    @pytest.mark.parametrize(
+        ("events", "reason"),
+        [((), "started by no event"), ((Event("a", "plain", offset=5),), "event 5 (a)")],
+    )
+    def test_a_field_that_the_event_does_not_have_is_the_reason_of_the_failure(
+        self, stage: Stage, events: tuple[Event, ...], reason: str
+    ) -> None:
+        request = msgspec.structs.replace(
+            from_definition("bash", bash_command="true", env={"DAY": "${event.value.day}"}),
+            events=events,
+        )
+        stage.executor.submit(request)
+
+        report = stage.final(request)
+        assert report.status is TaskStatus.FAILED
+        assert "${event.value.day}" in report.reason
+        assert reason in report.reason
 
     def test_a_bash_command_that_fails_gives_its_exit_code(self, stage: Stage) -> None:
         request = from_definition("bash", bash_command="exit 7")

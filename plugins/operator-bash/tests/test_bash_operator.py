@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from aiflow_core.errors import AIFlowError
+from aiflow_core.errors import AIFlowError, DefinitionError
+from aiflow_core.model.event import Event
 from aiflow_core.specs.operator import Operator
 from aiflow_core.testing.operator import OperatorContract, context_of, run
 from aiflow_operator_bash.operator import BashOperator
@@ -48,6 +49,24 @@ class TestBashOperator(OperatorContract):
 
         assert (tmp_path / "here").read_text() == f"{tmp_path}\n"
         assert "COLOUR" not in os.environ
+
+    def test_what_an_event_says_is_a_value_and_never_part_of_the_command(
+        self, tmp_path: Path
+    ) -> None:
+        with pytest.raises(DefinitionError, match=r"Put it into `env`"):
+            BashOperator("bad", bash_command="echo ${event.value}")
+        says = Event("a", "$(touch hacked)`touch hacked`; touch hacked", offset=1)
+        operator = BashOperator(
+            "good",
+            bash_command='echo "$SAID" > said',
+            env={"SAID": "${event.value}"},
+            cwd=str(tmp_path),
+        )
+
+        run(operator.filled((says,)))
+
+        assert [path.name for path in tmp_path.iterdir()] == ["said"]
+        assert (tmp_path / "said").read_text() == f"{says.value}\n"
 
     def test_a_directory_that_is_missing_is_named(self, tmp_path: Path) -> None:
         operator = BashOperator("task", bash_command="true", cwd=str(tmp_path / "missing"))

@@ -10,7 +10,7 @@ does not matter how late a timer is.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -87,6 +87,16 @@ class _Item(msgspec.Struct, array_like=True, frozen=True):
     since: int
 
 
+class _Group(msgspec.Struct, array_like=True, frozen=True):
+    """What is remembered for one value of `by`: the moment at which something ends in it, the refs
+    that it holds, and its cell. There may be many, and an event concerns one: the cells of the
+    others stay text."""
+
+    due: int | None
+    refs: list[int]
+    cell: msgspec.Raw
+
+
 class _Cell(msgspec.Struct, omit_defaults=True):
     """What is remembered of one pattern.
 
@@ -94,18 +104,26 @@ class _Cell(msgspec.Struct, omit_defaults=True):
         parts: the cells of its parts.
         kept: lists of what waits, the oldest first; how many there are depends on the pattern.
         until: the moments at which something ends, the earliest first.
-        groups: the cells for the values of `by`; the others are empty then.
+        groups: what is remembered for each value of `by`; the others are empty then.
     """
 
     parts: list["_Cell"] = []
     kept: list[list[_Item]] = []
     until: list[int] = []
-    groups: dict[str, "_Cell"] = {}
+    groups: dict[str, _Group] = {}
 
     @property
     def is_empty(self) -> bool:
         return not (self.until or self.groups or any(self.kept)) and all(
             part.is_empty for part in self.parts
+        )
+
+    @property
+    def refs(self) -> set[int]:
+        """The refs of all that waits."""
+        found = {ref for shelf in self.kept for item in shelf for ref in item.refs}
+        return found.union(
+            *(group.refs for group in self.groups.values()), *(part.refs for part in self.parts)
         )
 
     def shelves(self, count: int) -> list[list[_Item]]:
@@ -115,19 +133,12 @@ class _Cell(msgspec.Struct, omit_defaults=True):
 
 
 class _Memory(msgspec.Struct, omit_defaults=True):
-    """All that is remembered: of the whole pattern, and the next ref."""
+    """All that is remembered: of the whole pattern, the next ref, and how large the kept events
+    are."""
 
     root: _Cell = msgspec.field(default_factory=_Cell)
     next_ref: int = 0
-
-
-class _Place(NamedTuple):
-    """Where an item waits."""
-
-    item: _Item
-    pattern: Pattern
-    cell: _Cell
-    shelf: list[_Item]
+    characters: int = 0
 
 
 class _Automaton:
@@ -154,28 +165,28 @@ class _Automaton:
         """The matches that an event makes now, and the events that had to make room."""
         ref = self._memory.next_ref
         self._memory.next_ref += 1
+        self._memory.characters += _size(event)
         self._kept[ref] = event
         found = self._feed(self._pattern, self._root, ref)
+        matches = [self._match(item) for item in found]
+        self._drop_unused()
         forgotten: list[Event] = []
-        while (oldest := self._beyond_bounds()) is not None:
-            if isinstance(oldest.pattern, Debounce | Throttle | Batch):
-                # These lose nothing: what they hold goes on before its time.
-                oldest.cell.until = [self._now]
-                found += self._end(self._pattern, self._root)
-            else:
-                place = oldest.shelf.index(oldest.item)
-                del oldest.shelf[place]
-                if isinstance(oldest.pattern, Absent):
-                    del oldest.cell.until[place]
-                forgotten += self._match(oldest.item)
-        return [self._match(item) for item in found], forgotten
+        while (
+            len(self._kept) > MOST_KEPT or self._memory.characters > MOST_KEPT_CHARACTERS
+        ) and self._kept:
+            gone = self._make_room(self._pattern, self._root, min(self._kept))
+            forgotten += [self._kept[ref] for item in gone for ref in item.refs]
+            # What is to go on before its time does so now.
+            found = self._end(self._pattern, self._root)
+            matches += [self._match(item) for item in found]
+            self._drop_unused()
+        return matches, forgotten
 
     def outcome(self, due: list[Match], met: list[Match], forgotten: list[Event]) -> Look:
         _tidy(self._root)
-        used = {ref for p in _places(self._pattern, self._root) for ref in p.item.refs}
-        kept = {ref: event for ref, event in self._kept.items() if ref in used}
+        self._drop_unused()
         memory = None if self._root.is_empty else encode(self._memory).decode()
-        return Look(memory, kept, due, met, _due(self._pattern, self._root), forgotten)
+        return Look(memory, self._kept, due, met, _due(self._pattern, self._root), forgotten)
 
     def _match(self, item: _Item) -> Match:
         return tuple(self._kept[ref] for ref in item.refs)
@@ -184,14 +195,49 @@ class _Automaton:
         self._now = now
         _expire(self._pattern, self._root, now)
 
-    def _beyond_bounds(self) -> _Place | None:
-        """The oldest that waits, when there is too much."""
-        places = list(_places(self._pattern, self._root))
-        refs = {ref for place in places for ref in place.item.refs}
-        count = sum(len(place.item.refs) for place in places)
-        if count <= MOST_KEPT and sum(_size(self._kept[r]) for r in refs) <= MOST_KEPT_CHARACTERS:
-            return None
-        return min(places, key=lambda place: place.item.refs)
+    def _drop_unused(self) -> None:
+        for ref in self._kept.keys() - self._root.refs:
+            self._memory.characters -= _size(self._kept.pop(ref))
+
+    def _make_room(self, pattern: Pattern, cell: _Cell, ref: int) -> list[_Item]:
+        """Let what waits with this event go: the items that are to be forgotten. None are where the
+        event belongs to no match any more, or to what loses nothing and goes on now."""
+        for name, group in list(cell.groups.items()):
+            if ref in group.refs:
+                inner = self._open(pattern, group)
+                # Too old to be part of a match, perhaps; then there is room already.
+                gone = self._make_room(pattern, inner, ref) if ref in inner.refs else []
+                self._shut(pattern, cell, name, inner)
+                return gone
+        for part, inner in zip(pattern.parts, cell.parts, strict=False):
+            if ref in inner.refs:
+                return self._make_room(part, inner, ref)
+        if isinstance(pattern, Debounce | Throttle | Batch):
+            cell.until = [self._now]
+            return []
+        for shelf in cell.kept:
+            for place, item in enumerate(shelf):
+                if ref in item.refs:
+                    del shelf[place]
+                    if isinstance(pattern, Absent):
+                        del cell.until[place]
+                    return [item]
+        raise KeyError(ref)
+
+    def _open(self, pattern: Pattern, group: _Group | None) -> _Cell:
+        if group is None:
+            return _Cell()
+        cell = msgspec.json.decode(group.cell, type=_Cell)
+        _expire(pattern, cell, self._now)
+        return cell
+
+    def _shut(self, pattern: Pattern, cell: _Cell, name: str, inner: _Cell) -> None:
+        _tidy(inner)
+        if inner.is_empty:
+            cell.groups.pop(name, None)
+            return
+        due = _due(pattern, inner)
+        cell.groups[name] = _Group(due, sorted(inner.refs), msgspec.Raw(encode(inner)))
 
     # --- one pattern -----------------------------------------------------------------------------
 
@@ -200,37 +246,39 @@ class _Automaton:
         event = self._kept[ref]
         if isinstance(pattern, EventPattern):
             return [_Item((ref,), self._now)] if pattern.matches(event) else []
-        inner, group = cell, None
-        if by := getattr(pattern, "by", ()):
-            group = _group(event, by)
-            if group is None:
-                return []
-            inner = cell.groups.setdefault(group, _Cell())
-        if isinstance(pattern, InOrder):
-            found = self._follow(pattern, inner, ref)
-        else:
-            cells = _cells(pattern, inner)
-            found = self._take(
-                pattern,
-                inner,
-                [self._feed(p, c, ref) for p, c in zip(pattern.parts, cells, strict=True)],
-            )
-        if group is not None and inner.is_empty:
-            del cell.groups[group]
+        by = getattr(pattern, "by", ())
+        if not by:
+            return self._feed_group(pattern, cell, ref)
+        name = _group(event, by)
+        if name is None:
+            return []
+        inner = self._open(pattern, cell.groups.get(name))
+        found = self._feed_group(pattern, inner, ref)
+        self._shut(pattern, cell, name, inner)
         return found
+
+    def _feed_group(self, pattern: Pattern, cell: _Cell, ref: int) -> list[_Item]:
+        if isinstance(pattern, InOrder):
+            return self._follow(pattern, cell, ref)
+        if not cell.parts:
+            cell.parts = [_Cell() for _ in pattern.parts]
+        parts = zip(pattern.parts, cell.parts, strict=True)
+        return self._take(pattern, cell, [self._feed(p, c, ref) for p, c in parts])
 
     def _end(self, pattern: Pattern, cell: _Cell) -> list[_Item]:
         """The matches that the present moment makes, of this pattern."""
-        found = [
-            item
-            for inner in _inner(pattern, cell)
-            if _due(pattern, inner) == self._now
-            for item in self._end_group(pattern, inner)
-        ]
-        if getattr(pattern, "by", ()):
-            cell.groups = {name: c for name, c in cell.groups.items() if not c.is_empty}
-            found.sort(key=lambda item: item.refs)
-        return found
+        if not getattr(pattern, "by", ()):
+            return self._end_group(pattern, cell) if self._ends(_due(pattern, cell)) else []
+        found = []
+        for name, group in list(cell.groups.items()):
+            if self._ends(group.due):
+                inner = self._open(pattern, group)
+                found += self._end_group(pattern, inner)
+                self._shut(pattern, cell, name, inner)
+        return sorted(found, key=lambda item: item.refs)
+
+    def _ends(self, due: int | None) -> bool:
+        return due is not None and due <= self._now
 
     def _end_group(self, pattern: Pattern, cell: _Cell) -> list[_Item]:
         found = self._close(pattern, cell)
@@ -382,26 +430,16 @@ class _Automaton:
 
 def _due(pattern: Pattern, cell: _Cell) -> int | None:
     """The first moment at which something ends that matters."""
-    if isinstance(pattern, EventPattern):
-        return None
-    moments = [
-        moment for inner in cell.groups.values() if (moment := _due(pattern, inner)) is not None
-    ]
-    moments += [
-        moment
-        for part, inner in zip(pattern.parts, cell.parts, strict=False)
-        if (moment := _due(part, inner)) is not None
-    ]
+    moments = [group.due for group in cell.groups.values()]
+    moments += [_due(p, inner) for p, inner in zip(pattern.parts, cell.parts, strict=False)]
     # A throttle that holds nothing only lets the next one through: nobody need be woken for that.
     if cell.until and any(cell.kept):
         moments.append(cell.until[0])
-    return min(moments, default=None)
+    return min((moment for moment in moments if moment is not None), default=None)
 
 
 def _expire(pattern: Pattern, cell: _Cell, now: int) -> None:
-    """Forget what is too old to be part of a match."""
-    for inner in cell.groups.values():
-        _expire(pattern, inner, now)
+    """Forget what is too old to be part of a match; of groups only when they are looked at."""
     for part, inner in zip(pattern.parts, cell.parts, strict=False):
         _expire(part, inner, now)
     if isinstance(pattern, AllOf | InOrder | Count) and pattern.within is not None:
@@ -413,34 +451,12 @@ def _expire(pattern: Pattern, cell: _Cell, now: int) -> None:
 
 def _tidy(cell: _Cell) -> None:
     """Leave out what is empty."""
-    for inner in (*cell.groups.values(), *cell.parts):
-        _tidy(inner)
-    cell.groups = {name: inner for name, inner in cell.groups.items() if not inner.is_empty}
+    for part in cell.parts:
+        _tidy(part)
     if all(part.is_empty for part in cell.parts):
         cell.parts = []
     if not any(cell.kept):
         cell.kept = []
-
-
-def _places(pattern: Pattern, cell: _Cell) -> Iterator[_Place]:
-    """Everything that waits."""
-    for inner in cell.groups.values():
-        yield from _places(pattern, inner)
-    for part, inner in zip(pattern.parts, cell.parts, strict=False):
-        yield from _places(part, inner)
-    for shelf in cell.kept:
-        for item in shelf:
-            yield _Place(item, pattern, cell, shelf)
-
-
-def _cells(pattern: Pattern, cell: _Cell) -> list[_Cell]:
-    if not cell.parts:
-        cell.parts = [_Cell() for _ in pattern.parts]
-    return cell.parts
-
-
-def _inner(pattern: Pattern, cell: _Cell) -> list[_Cell]:
-    return list(cell.groups.values()) if getattr(pattern, "by", ()) else [cell]
 
 
 def _group(event: Event, paths: tuple[str, ...]) -> str | None:

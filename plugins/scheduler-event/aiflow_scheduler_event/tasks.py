@@ -224,7 +224,7 @@ class Tasks(Step):
         report = Report(**msgspec.structs.asdict(live.attempt), reason=live.reason)
         change = Event(
             key=task_status_key(definition.name, live.task_name),
-            value=live.status,
+            value=str(live.status),
             namespace=definition.namespace,
             sender=SENDER,
             context=encode(report).decode(),

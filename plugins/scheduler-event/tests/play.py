@@ -13,6 +13,16 @@ from hypothesis import strategies as st
 
 from aiflow_core.clock import to_ms
 from aiflow_core.errors import AIFlowError
+from aiflow_core.model.algebra import (
+    Pattern,
+    absent,
+    all_of,
+    batch,
+    count,
+    debounce,
+    each,
+    event,
+)
 from aiflow_core.model.condition import (
     CustomCondition,
     MeetAllCondition,
@@ -85,6 +95,11 @@ def when(action: TaskAction, **statuses: TaskStatus) -> TaskRule:
 
 def after(*tasks: str) -> TaskRule:
     return when(START, **dict.fromkeys(tasks, TaskStatus.SUCCESS))
+
+
+def met(action: TaskAction, pattern: Pattern) -> TaskRule:
+    """Act on each match of the pattern."""
+    return TaskRule(action, pattern)
 
 
 def custom(action: TaskAction, *keys: str) -> TaskRule:
@@ -294,6 +309,7 @@ class Play:
         """One execution that has ended, and some that are in the midst of everything."""
         self.upload(*CAST)
         self.add_trigger(SingleEventCondition("go"))
+        self.add_trigger(count(event("*"), 3, within=60, by="key"))
         self.add_trigger(CustomCondition(expect_event_keys=("number",), code="code"))
         self.do(AddSchedule("flow", "default", "interval@0 1 0 0"))
         first = self.start()
@@ -393,6 +409,13 @@ CAST = (
         on(RESTART, "*again"),
         when(STOP, a=TaskStatus.SUCCESS, b=TaskStatus.FAILED),
     ),
+    task(
+        "gathers",
+        met(START, batch(all_of(event("x"), event("number"), within=3600), max=2, within=60)),
+        met(STOP, absent(event("go"), after=event("x"), within=5)),
+        met(RESTART, debounce(event("*again"), 1)),
+    ),
+    task("busy", met(START, each(event("number")))),
     task("periodic", on(STOP, "enough"), periodic_expression="interval@0 0 10 0"),
 )
 """Tasks that between them have rules of every kind."""
@@ -404,7 +427,7 @@ def seen(state: State) -> dict[str, Any]:
         **vars(state),
         "plans": {id: plan.snapshot for id, plan in state.plans.items()},
         "runs": {
-            id: (run.execution, list(run.tasks.items()), run.evaluations)
+            id: (run.execution, list(run.tasks.items()), run.evaluations, run.causes)
             for id, run in state.runs.items()
         },
         "states": {scope: kept for scope, kept in state.states.items() if kept},

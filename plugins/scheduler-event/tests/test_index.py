@@ -108,6 +108,8 @@ class TestPlan:
         assert plan.listeners == {
             "c": ["number", "enough", "other"],
             "d": ["x", "y", "*again"],
+            "gathers": ["x", "number", "go", "*again"],
+            "busy": ["number"],
             "periodic": ["enough"],
         }
 

@@ -1766,14 +1766,16 @@ class TestWhateverHappens:
     def test_what_has_ended_stays_as_it_is_and_leaves_nothing_behind(self, play: Play) -> None:
         running = set(play.state.runs)
         assert {e.id for e in play.executions.values() if e.end_date is None} == running
+        owners = {
+            TimerKind.SCHEDULE: play.state.schedules,
+            TimerKind.TRIGGER: play.state.triggers,
+            ScopeKind.WORKFLOW: play.state.workflows,
+            ScopeKind.TRIGGER: play.state.triggers,
+        }
         for key in play.state.timers:
-            assert key.owner in (
-                play.state.schedules if key.kind is TimerKind.SCHEDULE else running
-            )
+            assert key.owner in owners.get(key.kind, running)
         for scope in play.state.states:
-            assert scope.id in (
-                running if scope.kind is ScopeKind.EXECUTION else play.state.workflows
-            )
+            assert scope.id in owners.get(scope.kind, running)
         before: dict[int, TaskStatus] = {}
         for told in play.history:
             if told.id in before:
