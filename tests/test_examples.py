@@ -15,9 +15,14 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def run(home: Path, example: str, *options: str, expect: int = 0) -> str:
+    """What `aiflow run` prints of an example, in a home of its own."""
+    return run_file(home, EXAMPLES / example / "workflow.py", *options, expect=expect)
+
+
+def run_file(home: Path, file: Path, *options: str, expect: int = 0) -> str:
     """What `aiflow run` prints, in a home of its own."""
     done = subprocess.run(
-        [str(AIFLOW), "run", str(EXAMPLES / example / "workflow.py"), *options],
+        [str(AIFLOW), "run", str(file), *options],
         env={**os.environ, "AIFLOW_HOME": str(home), "MPLCONFIGDIR": str(home / "matplotlib")},
         cwd=home,
         capture_output=True,

@@ -138,7 +138,8 @@ class Executions(Patterns):
         if run.execution.id not in self.state.runs or run.alive or run.evaluations:
             return
         periodic = any(t.config.periodic_expression is not None for t in run.plan.tasks.values())
-        if not run.execution.stopping and (periodic or run.plan.reactive):
+        goes_on = periodic or run.plan.reactive or self._has_open_window(run)
+        if goes_on and not run.execution.stopping:
             return
         status, reason = _outcome(run)
         self._change_execution(

@@ -58,6 +58,7 @@ class Patterns(Tasks):
         condition = task.rules[number].condition
         assert isinstance(condition, Pattern)
         found = self._look(scope, rule_name, timer, condition, self._placed(event))
+        self._touched[run.execution.id] = run  # it may have waited for nothing but this
         self._act_on(run, task, number, found.due)
         self._act_on(run, task, number, found.met)
         why = f"rule {number + 1} ({condition}), event {self._event.offset}"
@@ -75,7 +76,15 @@ class Patterns(Tasks):
         condition = task.rules[number].condition
         assert isinstance(condition, Pattern)
         found = self._look(scope, rule_name, timer, condition)
+        self._touched[run.execution.id] = run
         self._act_on(run, task, number, found.due)
+
+    def _has_open_window(self, run: Run) -> bool:
+        """Whether some rule of the execution waits for a moment that will come by itself."""
+        return any(
+            TimerKey(TimerKind.WINDOW, run.execution.id, rule_name) in self.state.timers
+            for rule_name in run.plan.patterns
+        )
 
     def _act_on(self, run: Run, task: TaskDefinition, number: int, matches: list[Match]) -> None:
         rule = task.rules[number]

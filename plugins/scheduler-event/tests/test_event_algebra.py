@@ -583,6 +583,37 @@ class TestLifeOfAnExecution:
         assert rule.end()[0] == "SUCCESS"
 
     @pytest.mark.parametrize(
+        ("pattern", "end"),
+        [
+            (absent(event("b"), after=event("a"), within=60), "b"),
+            (absent(event("b"), after=event("a"), within=60), ""),
+            (batch(event("a"), within=60), ""),
+            (debounce(event("a"), 60), ""),
+        ],
+        ids=["absent, it comes", "absent", "batch", "debounce"],
+    )
+    def test_it_does_not_end_while_a_window_is_open_that_ends_by_itself(
+        self, pattern: Pattern, end: str
+    ) -> None:
+        rule = Rule(pattern)
+        rule.come("a")
+        rule.succeed("anchor")
+        assert rule.goes_on()
+        if end:
+            rule.come(end)
+            rule.now -= 1
+        else:
+            rule.wait(60)
+        assert rule.end()[0] == "SUCCESS"
+
+    def test_what_waits_for_events_alone_does_not_keep_it_open(self) -> None:
+        rule = Rule(all_of(event("a"), event("b"), within=60))
+        rule.come("a")
+        rule.now -= 1
+        rule.succeed("anchor")
+        assert rule.end()[0] == "SUCCESS"
+
+    @pytest.mark.parametrize(
         "pattern",
         [
             all_of(event("a"), event("b"), within=60, by="value.day"),
