@@ -6,6 +6,7 @@ import time
 import traceback
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
+from itertools import repeat
 
 from .oracle import Violation
 from .simulate import desk, simulate
@@ -13,14 +14,14 @@ from .simulate import desk, simulate
 _AT_ONCE = 50
 
 
-def play(seeds: range) -> tuple[Counter[str], list[tuple[int, str]]]:
+def play(seeds: range, with_patterns: bool) -> tuple[Counter[str], list[tuple[int, str]]]:
     """Totals over the seeds, and which of them failed, and how."""
     totals: Counter[str] = Counter()
     failures: list[tuple[int, str]] = []
     with desk() as one:
         for seed in seeds:
             try:
-                outcome = simulate(seed, one)
+                outcome = simulate(seed, one, with_patterns=with_patterns)
             except Violation as violation:
                 failures.append((seed, str(violation)))
             except Exception:
@@ -44,13 +45,14 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="the first of them")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--history", action="store_true", help="show what happens in each seed")
+    parser.add_argument("--patterns", action="store_true", help="with rules on several events")
     asked = parser.parse_args()
     last = asked.first + asked.seeds
     if asked.history:
         with desk() as one:
             for seed in range(asked.first, last):
                 try:
-                    simulate(seed, one)
+                    simulate(seed, one, with_patterns=asked.patterns)
                 finally:
                     print("\n".join(one.world.history))
         return 0
@@ -59,7 +61,7 @@ def main() -> int:
     totals: Counter[str] = Counter()
     failures: list[tuple[int, str]] = []
     with ProcessPoolExecutor(asked.processes) as pool:
-        for found, failed in pool.map(play, parts):
+        for found, failed in pool.map(play, parts, repeat(asked.patterns)):
             totals.update(found)
             failures += failed
             for seed, why in failed:

@@ -138,9 +138,12 @@ POWER = Faults(crash=0.02, unanswered=0.3, power=1.0)
 """Who dies takes his machine with him."""
 
 
-def simulate(seed: int, desk: Desk, faults: Faults | None = None) -> Outcome:
+def simulate(
+    seed: int, desk: Desk, faults: Faults | None = None, with_patterns: bool = False
+) -> Outcome:
     """Play the seed through; `Violation` when something does not hold. The seed also says how much
-    goes wrong, unless `faults` does."""
+    goes wrong, unless `faults` does. Patterns are another play: seeds that once failed stay what
+    they were."""
     desk.clear()
     world = desk.world = World(seed)
     chance = world.chance
@@ -185,14 +188,14 @@ def simulate(seed: int, desk: Desk, faults: Faults | None = None) -> Outcome:
     world.faults = drawn if faults is None else faults
     for server in servers:
         world.soon(200, server.start)
-    world.after(50, lambda: client.begin(BUSY))
+    world.after(50, lambda: client.begin(BUSY, with_patterns))
     world.run(BUSY)
 
     world.note("everything is well again")
     world.faults = Faults()
     for server in servers:
         server.heal()
-    client.end()
+    client.end(with_patterns)
     store = desk.stores[0]
     while not _is_quiet(servers, client, store, log.head()):
         if world.now > BUSY + PATIENCE:

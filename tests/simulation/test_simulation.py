@@ -46,6 +46,12 @@ def test_the_worst_of_each_kind_changes_nothing_of_that(place: Desk, faults: Fau
         simulate(seed, place, faults)
 
 
+@pytest.mark.parametrize("faults", [None, HARSH], ids=["mixed", "harsh"])
+def test_patterns_with_windows_are_nothing_else(place: Desk, faults: Faults | None) -> None:
+    for seed in range(AT_ONCE // 2):
+        simulate(seed, place, faults, with_patterns=True)
+
+
 @pytest.mark.parametrize("seed", FOUND)
 def test_what_was_found_is_mended(place: Desk, seed: int) -> None:
     simulate(seed, place)

@@ -3,6 +3,16 @@
 from collections.abc import Callable
 
 from aiflow_core.errors import UnavailableError
+from aiflow_core.model.algebra import (
+    absent,
+    all_of,
+    batch,
+    count,
+    debounce,
+    each,
+    event,
+    sequence,
+)
 from aiflow_core.model.condition import (
     CustomCondition,
     MeetAllCondition,
@@ -33,6 +43,7 @@ from .world import World
 START, STOP, RESTART = TaskAction.START, TaskAction.STOP, TaskAction.RESTART
 KEYS = ("a", "b", "c")
 FLOWS = ("chain", "fan", "events", "custom")
+PATTERNS = "patterns"
 
 
 def after(*tasks: str) -> TaskRule:
@@ -80,6 +91,20 @@ def definitions() -> list[WorkflowDefinition]:
     ]
 
 
+def patterns() -> WorkflowDefinition:
+    """Tasks that wait for more than one event, with windows that end by themselves."""
+    gatherer = task(
+        "gatherer",
+        TaskRule(START, batch(event("a"), max=3, within=1.5)),
+        TaskRule(STOP, sequence(event("b"), event("b"), event("c"), within=4)),
+    )
+    one_by_one = task(
+        "one_by_one", TaskRule(START, each(all_of(event("b"), event("c"), consume="first")))
+    )
+    alarm = task("alarm", TaskRule(RESTART, absent(event("a"), after=event("b"), within=1)))
+    return WorkflowDefinition(PATTERNS, "default", (gatherer, one_by_one, alarm))
+
+
 class Client:
     """Sends events and commands, again and again until they are acknowledged.
 
@@ -95,7 +120,7 @@ class Client:
         self.unconfirmed = 0
         self.acknowledged: list[str] = []
 
-    def begin(self, until: float) -> None:
+    def begin(self, until: float, with_patterns: bool) -> None:
         """Use the deployment until that moment."""
         for definition in definitions():
             self.do(SubmitWorkflow(definition, None))
@@ -103,11 +128,18 @@ class Client:
         self.do(AddSchedule("fan", "default", "interval@0 0 0 3"))
         for name in FLOWS[2:]:
             self.do(StartExecution(name, "default"))
+        if with_patterns:
+            self.do(SubmitWorkflow(patterns(), None))
+            self.do(StartExecution(PATTERNS, "default"))
+            self.do(AddTrigger("fan", "default", debounce(count(event("c"), 2), 1)))
         self._go_on(until)
 
-    def end(self) -> None:
+    def end(self, with_patterns: bool) -> None:
         """Let nothing new begin, and what would never end be stopped."""
         self.do(PauseTrigger(1, True))
+        if with_patterns:
+            self.do(PauseTrigger(2, True))
+            self.do(StopExecutions(PATTERNS, "default"))
         self.do(DeleteSchedules((1,)))
         for name in FLOWS[2:]:
             self.do(StopExecutions(name, "default"))
