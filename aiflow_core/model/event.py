@@ -55,14 +55,14 @@ class Event(Value, forbid_unknown_fields=False, frozen=True):
             return None
 
     @property
+    def characters(self) -> int:
+        """How large it is, of all that may be large."""
+        return len(self.key) + len(self.value or "") + len(self.context) + len(self.sender)
+
+    @property
     def payload(self) -> Any:
         """The value as JSON; one that is no JSON is the text that it is."""
-        if self.value is None:
-            return None
-        try:
-            return msgspec.json.decode(self.value)
-        except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
-            return self.value
+        return None if self.value is None else parse_payload(self.value)
 
 
 class EventFilter(Value, frozen=True):
@@ -116,6 +116,14 @@ def hears(pattern: str, event: Event) -> bool:
         if not pattern.startswith(word + dot):
             return False
     return key_matches(pattern, event.key)
+
+
+def parse_payload(value: str) -> Any:
+    """See `Event.payload`."""
+    try:
+        return msgspec.json.decode(value)
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+        return value
 
 
 def new_event_id() -> str:

@@ -7,12 +7,13 @@ is no JSON is the text that it is, and has nothing below it.
 
 import re
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 import msgspec
 
 from aiflow_core.errors import DefinitionError
-from aiflow_core.model.event import Event
+from aiflow_core.model.event import Event, parse_payload
 from aiflow_core.model.serialization import Value, is_plain
 
 PATHS = ("key", "value", "sender", "namespace", "offset", "create_time")
@@ -145,9 +146,9 @@ def field(event: Event, path: str) -> Any:
     head, *rest = path.split(".")
     if head != "value":
         return getattr(event, head) if head in PATHS and not rest else MISSING
-    found = event.payload
-    if found is None and event.value is None:
+    if event.value is None:
         return MISSING
+    found = _parse(event.value)
     for name in rest:
         if isinstance(found, dict):
             found = found.get(name, MISSING)
@@ -178,6 +179,10 @@ def _canonical(value: Any) -> Any:
             return {k: _canonical(v) for k, v in value.items()}
         case _:
             return value
+
+
+# The same event is looked at for each test of each rule, and nobody changes what is found here.
+_parse = lru_cache(maxsize=8)(parse_payload)
 
 
 def _compare(found: Any, operator: Operator, wanted: Any) -> bool:

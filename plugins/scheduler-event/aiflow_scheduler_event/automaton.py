@@ -165,7 +165,7 @@ class _Automaton:
         """The matches that an event makes now, and the events that had to make room."""
         ref = self._memory.next_ref
         self._memory.next_ref += 1
-        self._memory.characters += _size(event)
+        self._memory.characters += event.characters
         self._kept[ref] = event
         found = self._feed(self._pattern, self._root, ref)
         matches = [self._match(item) for item in found]
@@ -197,7 +197,7 @@ class _Automaton:
 
     def _drop_unused(self) -> None:
         for ref in self._kept.keys() - self._root.refs:
-            self._memory.characters -= _size(self._kept.pop(ref))
+            self._memory.characters -= self._kept.pop(ref).characters
 
     def _make_room(self, pattern: Pattern, cell: _Cell, ref: int) -> list[_Item]:
         """Let what waits with this event go: the items that are to be forgotten. None are where the
@@ -494,7 +494,3 @@ def _merge(items: list[_Item]) -> _Item:
 
 def _ms(seconds: float) -> int:
     return round(seconds * 1000)
-
-
-def _size(event: Event) -> int:
-    return len(event.key) + len(event.value or "") + len(event.context) + len(event.sender)

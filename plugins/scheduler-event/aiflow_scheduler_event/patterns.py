@@ -27,6 +27,9 @@ from aiflow_scheduler_event.tasks import Tasks
 MOST_WAITING = 10_000
 """Matches that may wait for one task of an execution; one more goes to the dead letters."""
 
+MOST_WAITING_CHARACTERS = 64 * 1024 * 1024
+"""The same, of the characters of all of them."""
+
 _OF_TRIGGER = "pattern"
 
 
@@ -37,16 +40,16 @@ class Patterns(Tasks):
         super().__init__(state)
         # Both follow from `state.states`, in a form in which they are found at once.
         self._kept: dict[tuple[Scope, str], dict[int, Event]] = defaultdict(dict)
-        self._waiting: dict[tuple[int, int], deque[int]] = defaultdict(deque)
+        self._waiting: dict[tuple[int, int], _Queue] = defaultdict(_Queue)
         for scope, states in state.states.items():
             for name, found in states.items():
                 owner, slash, number = name.partition("/")
                 if slash and scope.kind in (ScopeKind.RULES, ScopeKind.TRIGGER):
                     self._kept[scope, owner][int(number)] = decode(found.value, Event)
                 elif slash and scope.kind is ScopeKind.WAITING:
-                    self._waiting[scope.id, int(owner)].append(int(number))
-        for key, queue in self._waiting.items():
-            self._waiting[key] = deque(sorted(queue))
+                    self._waiting[scope.id, int(owner)].add(int(number), found.value)
+        for queue in self._waiting.values():
+            queue.numbers = deque(sorted(queue.numbers))
 
     # --- rules of tasks ------------------------------------------------------------------------
 
@@ -106,15 +109,17 @@ class Patterns(Tasks):
 
     def _wait(self, run: Run, task: TaskDefinition, number: int, match: Match, why: str) -> None:
         key = _queue_key(run, task.name)
-        queue = self._waiting.get(key, deque())
-        if len(queue) >= MOST_WAITING:
+        queue = self._waiting.get(key, _Queue())
+        text = encode((match, why)).decode()
+        room = MOST_WAITING_CHARACTERS - queue.characters
+        if len(queue.numbers) >= MOST_WAITING or len(text) > room:
             self._refuse(run, task, number, match, why)
             return
-        place = queue[-1] + 1 if queue else 0
-        self._waiting[key].append(place)
+        place = queue.numbers[-1] + 1 if queue.numbers else 0
+        queue.add(place, text)
+        self._waiting[key] = queue
         scope = Scope(ScopeKind.WAITING, run.execution.id)
-        name = _waiting_name(run, task.name, place)
-        self._keep_state(scope, name, encode((match, why)).decode())
+        self._keep_state(scope, _waiting_name(run, task.name, place), text)
         self._decide(run.execution.id, task.name, "START waits", f"it runs; {why}")
 
     def _refuse(self, run: Run, task: TaskDefinition, number: int, match: Match, why: str) -> None:
@@ -123,7 +128,7 @@ class Patterns(Tasks):
         evaluation = Evaluation(
             self.state.counters.evaluation, run.scope, match[-1], task.name, number
         )
-        error = f"{MOST_WAITING} matches wait for the task already"
+        error = "as many matches wait for the task already as can"
         letter = DeadLetter(
             match[-1].offset, evaluation.consumer, error, to_datetime(self._now), 1, evaluation
         )
@@ -138,10 +143,11 @@ class Patterns(Tasks):
             return
         queue = self._waiting[key]
         scope = Scope(ScopeKind.WAITING, run.execution.id)
-        name = _waiting_name(run, task_name, queue.popleft())
-        if not queue:
-            del self._waiting[key]
+        name = _waiting_name(run, task_name, queue.numbers.popleft())
         text = self.state.states[scope][name].value
+        queue.characters -= len(text)
+        if not queue.numbers:
+            del self._waiting[key]
         self._keep_state(scope, name, None)
         match, why = decode(text, tuple[tuple[Event, ...], str])
         self._decide(run.execution.id, task_name, "START", why)
@@ -203,6 +209,18 @@ class Patterns(Tasks):
     def _forget_states(self, scope: Scope) -> None:
         for name in self.state.states.pop(scope, {}):
             self._changes.delete(ConditionState, (scope, name))
+
+
+class _Queue:
+    """The numbers of the matches that wait for a task, and how large these are together."""
+
+    def __init__(self) -> None:
+        self.numbers: deque[int] = deque()
+        self.characters = 0
+
+    def add(self, number: int, text: str) -> None:
+        self.numbers.append(number)
+        self.characters += len(text)
 
 
 def _queue_key(run: Run, task_name: str) -> tuple[int, int]:

@@ -5,7 +5,7 @@ from collections import deque
 import msgspec
 
 from aiflow_core.clock import to_datetime
-from aiflow_core.model.algebra import MOST_KEPT
+from aiflow_core.model.algebra import MOST_KEPT, MOST_KEPT_CHARACTERS
 from aiflow_core.model.condition import (
     task_status_key,
 )
@@ -103,9 +103,15 @@ class Tasks(Step):
         to come go with them."""
         if not events:
             return
-        events = (self._take_next(run, task_name) + events)[-MOST_KEPT:]
+        waiting = deque(self._take_next(run, task_name) + events)
+        characters = sum(event.characters for event in waiting)
+        while len(waiting) > MOST_KEPT or characters > MOST_KEPT_CHARACTERS:
+            gone = waiting.popleft()
+            characters -= gone.characters
+            why = f"event {gone.offset} made room for later ones, while the task was being stopped"
+            self._decide(run.execution.id, task_name, "FORGOTTEN", why)
         scope = Scope(ScopeKind.WAITING, run.execution.id)
-        self._keep_state(scope, _next_name(run, task_name), encode(events).decode())
+        self._keep_state(scope, _next_name(run, task_name), encode(list(waiting)).decode())
 
     def _take_next(self, run: Run, task_name: str) -> tuple[Event, ...]:
         scope, name = Scope(ScopeKind.WAITING, run.execution.id), _next_name(run, task_name)

@@ -413,7 +413,7 @@ class TestWhileTheTaskRuns:
         rule = Rule(each(event("a")), ends=False)
         rule.come("a", "a", "a")
         (letter,) = rule.dead_letters
-        assert letter.error == "1 matches wait for the task already"
+        assert letter.error == "as many matches wait for the task already as can"
         assert letter.evaluation is not None
         rule.succeed("actor")
         assert rule.matches() == ["a2"]
@@ -656,6 +656,29 @@ class TestBounds:
         assert why.startswith(f"event {first.offset} made room for later ones")
         kept = [s for s in play.state.states if s.kind is ScopeKind.RULES]
         assert len(play.state.states[kept[0]]) == 1001  # the events, and what is known of them
+
+    def test_large_matches_leave_room_for_fewer_to_wait(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(patterns, "MOST_WAITING_CHARACTERS", 3000)
+        rule = Rule(each(event("a")), ends=False)
+        rule.come("a", "a", "a", "a", more="x" * 1000)
+        assert len(rule.dead_letters) == 1
+        rule.restart_server()
+        for _ in range(2):
+            rule.succeed("actor")
+        assert rule.matches() == ["a2", "a3"]
+        assert rule.come("a", "a", more="x" * 1000) == []
+        assert len(rule.dead_letters) == 1
+
+    def test_of_restarts_the_latest_events_have_room(self) -> None:
+        rule = Rule(event("a"), RESTART, ends=False)
+        assert rule.matches() == [""]
+        for _ in range(5):
+            rule.come("a", more="x" * 1_000_000)
+        assert len(rule.why("actor", "FORGOTTEN")) == 1
+        rule.be_gone("actor")
+        assert rule.matches() == ["a2 a3 a4 a5"]
 
     @pytest.mark.parametrize(
         "wrong",
