@@ -187,6 +187,16 @@ class TestBounds:
         by_value = all_of(event("a"), event("b"), within=1, by="offset")
         assert fed(by_value, numbered(MOST_KEPT + 10), every=500)[:2] == ([], [])
 
+    def test_a_throttle_forgets_the_values_that_have_gone_quiet(self) -> None:
+        quiet = throttle(event("a"), 1, by="offset")
+        sizes, _, left = fed(quiet, numbered(50), every=500)
+        assert sizes == [1] * 50
+        assert str(left.memory).count("until") == 3
+
+    def test_a_throttle_knows_so_many_values_at_once(self) -> None:
+        _, _, left = fed(throttle(event("a"), 1000, by="offset"), numbered(MOST_KEPT + 5))
+        assert str(left.memory).count("until") == MOST_KEPT
+
     def test_nothing_is_remembered_of_what_was_met(self) -> None:
         events = [Event("a", offset=0), Event("b", offset=1)]
         assert fed(all_of(event("a"), event("b"), by="namespace"), events)[2][:2] == (None, {})
