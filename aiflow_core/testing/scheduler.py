@@ -13,6 +13,7 @@ import pytest
 
 from aiflow_core.clock import Clock, to_datetime
 from aiflow_core.errors import AIFlowError, ConflictError, DefinitionError, NotFoundError
+from aiflow_core.model import algebra
 from aiflow_core.model.condition import (
     AnyCondition,
     CustomCondition,
@@ -1069,8 +1070,9 @@ class SchedulerContract:
             MeetAllCondition(name="both", conditions=(GO, SingleEventCondition("on*"))),
             WorkflowTaskStatusCondition("flow", "first", "default", TaskStatus.SUCCESS),
             CustomCondition(expect_event_keys=("a", "b"), code="bm9uZQ=="),
+            algebra.absent(algebra.event("a"), after=algebra.event("b"), within=60, by="value.day"),
         ],
-        ids=["event", "all", "task status", "custom"],
+        ids=["event", "all", "task status", "custom", "pattern"],
     )
     def test_a_trigger_is_added_paused_resumed_and_deleted(
         self, scheduler: AnyScheduler, flow: WorkflowInfo, rule: AnyCondition

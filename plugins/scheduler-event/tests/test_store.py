@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from sqlalchemy import select
 
 from aiflow_core.errors import ConfigError, NotFoundError
+from aiflow_core.model import algebra
 from aiflow_core.model.event import Event
 from aiflow_core.model.execution import (
     TaskExecution,
@@ -21,10 +22,19 @@ from aiflow_core.model.execution import (
 from aiflow_core.model.status import TaskStatus, WorkflowStatus
 from aiflow_scheduler_event import tables
 from aiflow_scheduler_event.engine import Engine
-from aiflow_scheduler_event.state import Changes, DeadLetter, OutboxEntry, Publish, Reply, State
-from aiflow_scheduler_event.store import LostRaceError, Store, UnstorableError
+from aiflow_scheduler_event.state import (
+    Changes,
+    DeadLetter,
+    OutboxEntry,
+    Publish,
+    Reply,
+    State,
+    Submit,
+)
+from aiflow_scheduler_event.store import LostRaceError, Store, UnstorableError, alive_tasks
+from aiflow_scheduler_event.tasks import attempt_request
 
-from .play import Play, seen, stories
+from .play import START, Play, met, seen, stories, task
 
 OpenStore = Callable[[], Store]
 
@@ -112,6 +122,23 @@ class TestRoundTrip:
 
         assert seen(store.load()[0]) == seen(play.state)
         assert outbox == play.outbox
+
+    def test_an_attempt_is_handed_over_again_with_the_events_that_started_it(
+        self, store: Store
+    ) -> None:
+        play = Play(task("actor", met(START, algebra.count(algebra.event("a"), 2)), retries=1))
+        play.start()
+        play.send("a", "1")
+        play.send("a", '"日本語\\u0000"')
+        play.fail("actor")
+        play.pass_time(1)
+        _, outbox = replay(store, play.log, 1)
+
+        ((run, live),) = alive_tasks(store.load()[0])
+
+        request = attempt_request(run, live)
+        assert [e.value for e in request.events] == ["1", '"日本語\\u0000"']
+        assert Submit(request) in [entry.message for entry in outbox]
 
     def test_executions_and_tasks_are_read_back_as_others_see_them(self, store: Store) -> None:
         play = Play()
