@@ -4,20 +4,13 @@ Loading executes user code. Only a client, a task's process and a condition host
 pack nothing, load nothing, and at most extract.
 """
 
-import hashlib
 import importlib.util
 import os
-import re
 import shutil
-import stat
-import struct
 import sys
 import tempfile
 import traceback
-import unicodedata
 import uuid
-import zipfile
-import zlib
 from collections.abc import Iterable, Iterator
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
@@ -26,22 +19,11 @@ from typing import Any
 
 import msgspec
 
+from aiflow_core import archive
 from aiflow_core.errors import AIFlowError, DefinitionError, UnavailableError, UsageError
 from aiflow_core.model.execution import BundleRef
 from aiflow_core.model.workflow import Workflow, WorkflowDefinition, check_name
 from aiflow_core.specs.blob_manager import BlobManager
-
-MAX_BYTES = 2 * 1024**3
-"""What a bundle may hold, unpacked. Of this size no archive needs the 64-bit extensions."""
-
-MAX_ENTRIES = 20_000
-"""How many files and directories a bundle may hold."""
-
-_EPOCH = (1980, 1, 1, 0, 0, 0)
-_CHUNK = 1024 * 1024
-_MAX_DIRECTORY_BYTES = 16 * 1024**2
-_END = struct.Struct("<4s4H2LH")
-
 
 # --- loading -----------------------------------------------------------------------------------
 
@@ -202,21 +184,8 @@ def pack(
                     next_step="Rename one of them.",
                 )
             entries[name] = file
-    _check_names(entries)
-    _check_extent(len(entries), sum(f.stat().st_size for f in entries.values() if f.is_file()))
-    directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    draft = directory / f".{uuid.uuid4().hex}.zip"
-    try:
-        with zipfile.ZipFile(draft, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name in sorted(entries):
-                _add(archive, name, entries[name])
-        sha256 = _sha256(draft)
-        return draft.rename(directory / f"{sha256}.zip"), BundleRef(
-            uri="", sha256=sha256, entry=workflow_file.name
-        )
-    finally:
-        draft.unlink(missing_ok=True)
+    packed = archive.pack(entries, directory)
+    return packed, BundleRef(uri="", sha256=packed.stem, entry=workflow_file.name)
 
 
 def _entries(source: Path) -> Iterator[tuple[str, Path]]:
@@ -224,44 +193,10 @@ def _entries(source: Path) -> Iterator[tuple[str, Path]]:
     name = Path(os.path.abspath(source)).name
     if not source.exists():
         raise UsageError(f"There is no file or directory {source}.", next_step="Check --files.")
-    if not source.is_dir():
+    if source.is_dir():
+        yield from archive.entries_under(source, name)
+    else:
         yield name, source
-        return
-    parents = {source.resolve()}
-    for folder, folders, names in os.walk(source, followlinks=True):
-        here = Path(folder)
-        prefix = Path(name) / here.relative_to(source)
-        yield f"{prefix.as_posix()}/", here
-        folders[:] = [f for f in folders if f != "__pycache__"]
-        for sub in folders:
-            if (here / sub).is_symlink() and (here / sub).resolve() in {
-                *parents,
-                *here.resolve().parents,
-                here.resolve(),
-            }:
-                raise UsageError(f"The link {here / sub} leads back to a directory that holds it.")
-        for file in names:
-            yield (prefix / file).as_posix(), here / file
-
-
-def _add(archive: zipfile.ZipFile, name: str, file: Path) -> None:
-    mode = file.stat().st_mode
-    info = zipfile.ZipInfo(name, _EPOCH)
-    info.create_system = 3  # Unix, whatever this machine is: the permissions are read as such
-    info.external_attr = (stat.S_IFMT(mode) | stat.S_IMODE(mode) & 0o777) << 16
-    if stat.S_ISDIR(mode):
-        archive.writestr(info, b"")
-        return
-    if not stat.S_ISREG(mode):
-        raise UsageError(f"{file} is neither a file nor a directory.")
-    info.compress_type = zipfile.ZIP_DEFLATED
-    with file.open("rb") as source, archive.open(info, "w") as target:
-        shutil.copyfileobj(source, target, _CHUNK)
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as source:
-        return hashlib.file_digest(source, "sha256").hexdigest()
 
 
 def publish(
@@ -275,42 +210,11 @@ def publish(
     definitions = [workflow.definition() for workflow in load_workflows(workflow_file)]
     hooks.before_upload(workflow_file=Path(workflow_file), definitions=tuple(definitions))
     with tempfile.TemporaryDirectory() as directory:
-        archive, bundle = pack(workflow_file, files, directory)
-        return definitions, msgspec.structs.replace(bundle, uri=blobs.upload(archive))
+        packed, bundle = pack(workflow_file, files, directory)
+        return definitions, msgspec.structs.replace(bundle, uri=blobs.upload(packed))
 
 
-# --- extracting --------------------------------------------------------------------------------
-
-
-def extract(archive: str | Path, directory: str | Path) -> Path:
-    """Unpack a bundle into `directory`, which appears whole or not at all, and return it.
-
-    Nothing happens when the directory is there already; concurrent callers do not disturb one
-    another. The archive is not trusted: `UsageError` when it is damaged, larger than a bundle may
-    be, encrypted, or when it holds anything but plain files and directories of clear names.
-    """
-    archive, directory = Path(archive), Path(directory)
-    if directory.is_dir():
-        return directory
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    draft = directory.parent / f".{directory.name}.{uuid.uuid4().hex}"
-    draft.mkdir(mode=0o700)
-    try:
-        _unpack(archive, draft)
-        try:
-            draft.rename(directory)
-        except OSError:
-            # Another caller was faster; a rename does not replace a directory that holds files.
-            if not directory.is_dir():
-                raise
-    except (
-        *(zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError),
-        *(UnicodeError, FileExistsError, NotADirectoryError, IsADirectoryError),
-    ) as error:
-        raise UsageError(f"{archive.name} is not a sound bundle: {error}.") from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-    return directory
+# --- fetching ----------------------------------------------------------------------------------
 
 
 def snapshot_directory(home: Path, bundle: BundleRef) -> Path:
@@ -326,101 +230,12 @@ def fetch(home: Path, bundle: BundleRef, blobs: BlobManager) -> Path:
         return target
     download = home / "snapshots" / f".{uuid.uuid4().hex}"
     try:
-        archive = blobs.download(bundle.uri, download)
-        if _sha256(archive) != bundle.sha256:
+        packed = blobs.download(bundle.uri, download)
+        if archive.sha256(packed) != bundle.sha256:
             raise UnavailableError(
                 f"The bundle {bundle.uri} is not the one that was uploaded.",
                 next_step="Upload the workflow again.",
             )
-        return extract(archive, target)
+        return archive.extract(packed, target)
     finally:
         shutil.rmtree(download, ignore_errors=True)
-
-
-def _unpack(archive: Path, target: Path) -> None:
-    _check_index(archive)
-    with zipfile.ZipFile(archive) as source:
-        infos = source.infolist()
-        _check_extent(len(infos), sum(info.file_size for info in infos))
-        names = [info.orig_filename for info in infos]
-        if len(set(names)) < len(names):
-            raise UsageError(f"{archive.name} holds two entries of one name.")
-        _check_names(names)
-        for info in infos:
-            _check_kind(info)
-        for info in infos:
-            path = target / info.orig_filename
-            mode = info.external_attr >> 16 & 0o777
-            if info.is_dir():
-                path.mkdir(parents=True, exist_ok=True)
-                path.chmod(mode | 0o700)
-                continue
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with source.open(info) as packed, path.open("xb") as file:
-                shutil.copyfileobj(packed, file, _CHUNK)
-                if file.tell() != info.file_size:
-                    raise zipfile.BadZipFile(f"{info.filename!r} is not as long as it says")
-                os.fchmod(file.fileno(), mode | 0o600)
-                file.flush()
-                os.fsync(file.fileno())
-
-
-def _check_index(archive: Path) -> None:
-    """Refuse a list of entries that would exhaust memory before anyone could count them.
-
-    Looks where `zipfile` looks: at the very end, and else for the last mark before a comment.
-    """
-    size = archive.stat().st_size
-    with archive.open("rb") as file:
-        file.seek(max(0, size - _END.size - 0xFFFF - 20))
-        tail = file.read()
-    start = len(tail) - _END.size
-    if not (tail[start : start + 4] == b"PK\5\6" and tail.endswith(b"\0\0")):
-        start = tail.rfind(b"PK\5\6")
-    if start < 0 or len(tail) - start < _END.size:
-        raise UsageError(f"{archive.name} is not a zip archive.")
-    record = _END.unpack_from(tail, start)
-    if tail[max(0, start - 20) : start].startswith(b"PK\6\7"):
-        raise UsageError(f"{archive.name} is larger than a bundle may be.")
-    if record[5] > _MAX_DIRECTORY_BYTES:
-        raise UsageError(f"{archive.name} holds more entries than a bundle may.")
-
-
-def _check_extent(entries: int, size: int) -> None:
-    if entries > MAX_ENTRIES:
-        raise UsageError(f"A bundle holds at most {MAX_ENTRIES} files, not {entries}.")
-    if size > MAX_BYTES:
-        raise UsageError(
-            f"A bundle holds at most {MAX_BYTES} bytes, not {size}.",
-            next_step="Keep large data elsewhere and read it from there.",
-        )
-
-
-def _check_kind(info: zipfile.ZipInfo) -> None:
-    kind, special = stat.S_IFMT(info.external_attr >> 16), info.external_attr >> 16 & 0o7000
-    if info.flag_bits & 0x1:
-        raise UsageError(f"The bundle's entry {info.filename!r} is encrypted.")
-    if kind not in (0, stat.S_IFDIR if info.is_dir() else stat.S_IFREG) or special:
-        raise UsageError(f"The bundle's entry {info.filename!r} is not a plain file.")
-
-
-def _check_names(names: Iterable[str]) -> None:
-    """Refuse names that lead out of the directory or that not every file system can tell apart."""
-    seen: dict[str, str] = {}
-    for name in names:
-        path = name.removesuffix("/")
-        parts = path.split("/")
-        if (
-            any(part in ("", ".", "..") or len(part.encode()) > 255 for part in parts)
-            or re.search(r"[\\\x00-\x1f]|^[A-Za-z]:", path)
-            or len(path.encode()) > 1024
-        ):
-            raise UsageError(f"{name!r} is not a name for an entry of a bundle.")
-        folded = unicodedata.normalize("NFC", path).casefold()
-        if folded in seen:
-            raise UsageError(
-                f"The bundle's entries {seen[folded]!r} and {name!r} differ in nothing but case "
-                "or accents.",
-                next_step="Rename one of them.",
-            )
-        seen[folded] = name
