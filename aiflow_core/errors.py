@@ -110,6 +110,36 @@ class NoRoomError(UnavailableError):
     code = "no_room"
 
 
+class CredentialsError(AIFlowError):
+    """Someone does not accept who we say we are."""
+
+    code = "credentials"
+
+    def __init__(self, where: object, reason: str, *, next_step: str = "") -> None:
+        self.where, self.reason = where, reason
+        super().__init__(f"{where} does not accept the credentials: {reason}.", next_step=next_step)
+
+
+class PermissionDeniedError(AIFlowError):
+    """It is known who we are, and we may not do that."""
+
+    code = "permission_denied"
+
+    def __init__(self, where: object, reason: str, *, next_step: str = "") -> None:
+        self.where, self.reason = where, reason
+        super().__init__(f"{where} does not permit this: {reason}.", next_step=next_step)
+
+
+class DamagedError(AIFlowError):
+    """What is stored is not what was stored."""
+
+    code = "damaged"
+
+    def __init__(self, kind: str, name: object, *, next_step: str = "") -> None:
+        self.kind, self.name = kind, name
+        super().__init__(f"The {kind} {name} is damaged.", next_step=next_step)
+
+
 class WaitTimeoutError(AIFlowError):
     """What was waited for did not happen in time."""
 

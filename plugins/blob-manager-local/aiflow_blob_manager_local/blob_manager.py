@@ -1,97 +1,82 @@
 """A blob manager whose storage is a directory."""
 
-import hashlib
 import os
-import re
-import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from pathlib import Path
 
-from aiflow_core.errors import NotFoundError, UnavailableError, UsageError
-from aiflow_core.specs.blob_manager import BlobManager
+from aiflow_core.errors import AIFlowError, NotFoundError
+from aiflow_core.specs.blob_manager import Blob
+from aiflow_core.specs.blob_transfer import CHUNK, Counter, Source, local_directory, of_system
+from aiflow_core.specs.blob_tree import Entry, TreeBlobManager
 
-_CHUNK = 1024 * 1024
 
-
-class LocalBlobManager(BlobManager):
+class LocalBlobManager(TreeBlobManager):
     """Keeps each file as `<root>/<first two digits>/<sha256><suffix>`; that path is its uri.
 
     Client, server and tasks must see the directory under the same path.
     """
 
-    def __init__(self, root_directory: str) -> None:
-        self._root = Path(os.path.expanduser(os.path.expandvars(root_directory))).absolute()
+    connections = 1  # there is no line whose delays others could fill
 
-    def upload(self, local_file_path: str | Path) -> str:
-        source = Path(local_file_path)
-        if not source.is_file():
-            raise NotFoundError("file", source)
-        with self._available():
-            self._root.mkdir(parents=True, exist_ok=True)
-            with _copy(source, self._root) as (draft, sha256):
-                target = self._root / sha256[:2] / f"{sha256}{source.suffix}"
-                target.parent.mkdir(exist_ok=True)
-                draft.rename(target)
-            _sync(target.parent)
-        return str(target)
+    def __init__(
+        self, root_directory: str, attempts: int = 5, local_repository: str | None = None
+    ) -> None:
+        self._directory = local_directory(root_directory)
+        super().__init__(str(self._directory), attempts=attempts, local_repository=local_repository)
 
-    def download(self, remote_file_path: str, local_dir: str | Path) -> Path:
-        stored, local_dir = self._path(remote_file_path), Path(local_dir)
-        local_dir.mkdir(parents=True, exist_ok=True)
-        with self._available():
-            if not stored.is_file():
-                raise NotFoundError(
-                    "blob", remote_file_path, next_step="Upload the workflow again."
-                )
-            with _copy(stored, local_dir) as (draft, sha256):
-                if sha256 != stored.name[:64]:
-                    raise UnavailableError(
-                        f"The blob {remote_file_path} is damaged.",
-                        next_step="Delete it and upload the workflow again.",
-                    )
-                return draft.rename(local_dir / stored.name)
+    def _write(self, path: str, source: Source, count: Counter) -> None:
+        target = self._directory / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("xb") as file:
+            for chunk in source.chunks():
+                file.write(chunk)
+                count(len(chunk))
+            file.flush()
+            os.fsync(file.fileno())
 
-    def delete(self, remote_file_path: str) -> None:
-        with self._available():
-            self._path(remote_file_path).unlink(missing_ok=True)
+    def _publish(self, draft: str, key: str) -> None:
+        target = self._directory / key
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (self._directory / draft).rename(target)
+        _sync(target.parent)
 
-    def _path(self, uri: str) -> Path:
-        path = Path(uri)
-        name = path.name
-        if path != self._root / name[:2] / name or not re.fullmatch(r"[0-9a-f]{64}(\..*)?", name):
-            raise UsageError(
-                f"{uri!r} is not the uri of a blob under {self._root}.",
-                next_step="Check root_directory of the blob manager.",
+    def _read(self, key: str, start: int, stop: int) -> Iterator[bytes]:
+        with (self._directory / key).open("rb") as file:
+            file.seek(start)
+            while chunk := file.read(min(CHUNK, stop - file.tell())):
+                yield chunk
+
+    def _stat(self, key: str) -> Blob | None:
+        path = self._directory / key
+        if not path.is_file():
+            return None
+        found = path.stat()
+        return self._blob(key, found.st_size, found.st_mtime_ns // 1_000_000)
+
+    def _entries(self, folder: str) -> Iterator[Entry]:
+        path = self._directory / folder
+        if not path.exists():
+            return
+        with os.scandir(path) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):  # it goes while we look
+                    found = entry.stat(follow_symlinks=False)
+                    is_directory = entry.is_dir(follow_symlinks=False)
+                    modified_ms = found.st_mtime_ns // 1_000_000
+                    yield Entry(entry.name, is_directory, found.st_size, modified_ms)
+
+    def _delete(self, key: str) -> None:
+        (self._directory / key).unlink(missing_ok=True)
+
+    def _explain(self, error: Exception) -> AIFlowError | None:
+        if isinstance(error, FileNotFoundError):
+            return NotFoundError(
+                "file", error.filename, next_step="It was deleted meanwhile; try again."
             )
-        return path
-
-    @contextmanager
-    def _available(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise UnavailableError(
-                f"The blob directory {self._root} cannot be used: {error.strerror}.",
-                next_step="Check that it exists, has room, and is writable.",
-            ) from error
-
-
-@contextmanager
-def _copy(source: Path, directory: Path) -> Iterator[tuple[Path, str]]:
-    """A durable copy in the directory and its SHA-256; removed unless it was renamed."""
-    draft = directory / f".{uuid.uuid4().hex}"
-    digest = hashlib.sha256()
-    try:
-        with source.open("rb") as reader, draft.open("xb") as writer:
-            while chunk := reader.read(_CHUNK):
-                digest.update(chunk)
-                writer.write(chunk)
-            writer.flush()
-            os.fsync(writer.fileno())
-        yield draft, digest.hexdigest()
-    finally:
-        draft.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            return of_system(f"The blob directory {self._root}", error)
+        return None
 
 
 def _sync(directory: Path) -> None:

@@ -27,7 +27,7 @@ from ai_flow.model.status import TASK_ALIVE_SET, TASK_FINISHED_SET, TaskStatus
 from ai_flow.model.workflow import Workflow, WorkflowContextManager
 from ai_flow.operators.bash import BashOperator
 from ai_flow.ops.absent import none_if_absent
-from aiflow_core.errors import ConflictError, NotFoundError
+from aiflow_core.errors import ConflictError, NotFoundError, UsageError
 from aiflow_core.model.execution import AttemptKey, RunningTask
 from aiflow_core.plugins import make
 
@@ -209,6 +209,10 @@ class TestBlobManagers:
 
         back = made.download(made.upload(tmp_path / "file"), tmp_path / "back")
         assert back.read_text() == "content"
+        place = made.download_project("1", made.upload_project("1", tmp_path / "back"), tmp_path)
+        assert (Path(place) / "file").read_text() == "content"
+        with pytest.raises(UsageError, match=r"written for AIFlow 0\.4 and cannot list"):
+            list(made.list_blobs())
         assert DropBox({"box": "/x"}).box == DropBox(config={"box": "/x"}).box == Path("/x")
 
     def test_the_names_of_the_default_one_mean_the_local_one(self, tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Keeps files in S3: `aiflow_blob_manager_s3.blob_manager.S3BlobManager`."""
