@@ -50,7 +50,7 @@ class Source:
             self.size = self._state[0]
             self.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         suffix = path.suffix
-        fits = suffix.isprintable() and "\\" not in suffix
+        fits = suffix.isprintable() and not set(suffix) & set("\\:")
         self.suffix = suffix if fits and len(suffix.encode()) <= _MAX_SUFFIX_BYTES else ""
 
     def read(self, start: int, stop: int) -> bytes:

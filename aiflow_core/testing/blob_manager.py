@@ -1,9 +1,8 @@
 """The contract suite of blob managers, and a blob manager that keeps everything in memory.
 
-Subclass `BlobManagerContract`, and for a store with accounts `RemoteBlobManagerContract`, as
-`Test...`, and make managers in the fixture `make`. As a pytest plugin, `-p
-aiflow_core.testing.blob_manager`, it has two options: how large the large file is, and how many
-files are listed.
+Subclass as `Test...` one of the three contracts at the end, which grow with what a store is, and
+make managers in the fixture `make`. As a pytest plugin, `-p aiflow_core.testing.blob_manager`, it
+has two options: how large the large file is, and how many files are listed.
 """
 
 import pytest
@@ -13,12 +12,13 @@ from aiflow_core.testing.blobs.faults import FaultsContract
 from aiflow_core.testing.blobs.files import FilesContract
 from aiflow_core.testing.blobs.memory import MemoryBlobManager, MemoryStorage
 from aiflow_core.testing.blobs.projects import ProjectsContract
-from aiflow_core.testing.blobs.remote import RemoteContract
+from aiflow_core.testing.blobs.remote import BucketContract, RemoteContract
 from aiflow_core.testing.blobs.sharing import SharingContract
 
 __all__ = [
     "BlobContract",
     "BlobManagerContract",
+    "BucketBlobManagerContract",
     "Make",
     "MemoryBlobManager",
     "MemoryStorage",
@@ -42,3 +42,7 @@ class BlobManagerContract(FilesContract, SharingContract, FaultsContract, Projec
 
 class RemoteBlobManagerContract(BlobManagerContract, RemoteContract):
     """What a blob manager must do whose store is behind a network and knows its users."""
+
+
+class BucketBlobManagerContract(RemoteBlobManagerContract, BucketContract):
+    """What one must do whose store has buckets, which somebody else makes."""

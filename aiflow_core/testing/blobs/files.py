@@ -20,6 +20,7 @@ SUFFIXES = [
     ".\N{PARTY POPPER}",
     ".~!@$^()_-,;'[]{}",
     ".%2F",
+    ".#LATEST",
     ".e\N{COMBINING ACUTE ACCENT}",
 ]
 HOSTILE = [
@@ -109,7 +110,7 @@ class FilesContract(BlobContract):
         blobs.delete(uri)
         assert not list(blobs.list_blobs())
 
-    @pytest.mark.parametrize("suffix", [".a\nb", ".a\\b", f".{'x' * 65}", ".a\x07"])
+    @pytest.mark.parametrize("suffix", [".a\nb", ".a\\b", ".a:b", f".{'x' * 65}", ".a\x07"])
     def test_a_suffix_that_is_no_name_elsewhere_is_left_out(
         self, blobs: BlobManager, tmp_path: Path, suffix: str
     ) -> None:

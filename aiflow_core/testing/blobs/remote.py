@@ -52,11 +52,6 @@ class RemoteContract(BlobContract):
 
     @pytest.fixture
     @abstractmethod
-    def without_bucket(self) -> BlobManager:
-        """A manager of a bucket, or what else the store calls it, that does not exist."""
-
-    @pytest.fixture
-    @abstractmethod
     def read_only(self) -> BlobManager:
         """A manager that may look at what `root` holds, and may not store or delete."""
 
@@ -78,15 +73,6 @@ class RemoteContract(BlobContract):
 
         for said in (str(error), repr(with_wrong_credentials), caplog.text):
             assert not self.secret or self.secret not in said
-
-    @pytest.mark.parametrize("call", ["upload", "download", "list", "delete"])
-    def test_a_bucket_that_does_not_exist_is_said_to_be_missing(
-        self, without_bucket: BlobManager, file: Path, call: str
-    ) -> None:
-        error = refused(without_bucket, file, call, NotFoundError)
-
-        assert isinstance(error, NotFoundError)
-        assert error.kind != "blob"
 
     @pytest.mark.parametrize("call", ["upload", "delete"])
     def test_what_is_not_permitted_is_said_to_be(
@@ -115,3 +101,19 @@ class RemoteContract(BlobContract):
 
         assert caught.value.next_step
         assert len(clock.pauses) == 4
+
+
+class BucketContract(BlobContract):
+    @pytest.fixture
+    @abstractmethod
+    def without_bucket(self) -> BlobManager:
+        """A manager of a bucket, or what else the store calls it, that does not exist."""
+
+    @pytest.mark.parametrize("call", ["upload", "download", "list", "delete"])
+    def test_a_bucket_that_does_not_exist_is_said_to_be_missing(
+        self, without_bucket: BlobManager, file: Path, call: str
+    ) -> None:
+        error = refused(without_bucket, file, call, NotFoundError)
+
+        assert isinstance(error, NotFoundError)
+        assert error.kind != "blob"

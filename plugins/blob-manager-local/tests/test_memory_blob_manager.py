@@ -4,14 +4,14 @@ import pytest
 
 from aiflow_core.specs.blob_manager import BlobManager
 from aiflow_core.testing.blob_manager import (
+    BucketBlobManagerContract,
     Make,
     MemoryBlobManager,
     MemoryStorage,
-    RemoteBlobManagerContract,
 )
 
 
-class TestMemoryBlobManager(RemoteBlobManagerContract):
+class TestMemoryBlobManager(BucketBlobManagerContract):
     holds_content = True
     secret = "not-the-right-one"
 

@@ -17,7 +17,7 @@ from aiflow_core.errors import (
     UnavailableError,
 )
 from aiflow_core.specs.blob_manager import BlobManager
-from aiflow_core.testing.blob_manager import Make, QuickClock, RemoteBlobManagerContract
+from aiflow_core.testing.blob_manager import BucketBlobManagerContract, Make, QuickClock
 from aiflow_core.testing.stores.s3 import BUCKET, S3Server, s3_server
 
 
@@ -47,7 +47,7 @@ def make(server: S3Server) -> Make:
     return make
 
 
-class TestS3BlobManager(RemoteBlobManagerContract):
+class TestS3BlobManager(BucketBlobManagerContract):
     foreign_uri = f"s3://{BUCKET}-2/00/{'0' * 64}"
     secret = "not-the-right-one"
 

@@ -1,0 +1,116 @@
+"""A real name node and data node of Hadoop, taken from Maven's central repository.
+
+Needs `java` (11 or 17) and `mvn`. What is downloaded, about 100 MB, stays in the cache directory of
+the user, and is found there the next time.
+"""
+
+import contextlib
+import getpass
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.request import urlopen
+
+from aiflow_core.testing.stores.process import free_port, serving
+
+VERSION = "3.4.1"
+_LIBRARIES = {
+    "org.apache.hadoop:hadoop-client-api": VERSION,
+    "org.apache.hadoop:hadoop-client-runtime": VERSION,
+    "org.apache.hadoop:hadoop-client-minicluster": VERSION,
+    "org.slf4j:slf4j-simple": "1.7.36",
+    "junit:junit": "4.13.2",
+    "org.mockito:mockito-core": "4.11.0",
+}
+_PATIENCE = 180.0  # seconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hadoop:
+    """A running HDFS.
+
+    Attributes:
+        url: where WebHDFS answers.
+        superuser: who may do everything.
+    """
+
+    url: str
+    superuser: str
+
+
+@contextlib.contextmanager
+def hadoop(directory: Path) -> Iterator[Hadoop]:
+    """HDFS with one data node, which keeps its files in `directory`.
+
+    `FileNotFoundError` when Java or Maven is missing.
+    """
+    port, libraries = free_port(), _libraries()
+    command = [
+        *(_program("java"), "-Xmx400m", f"-Dtest.build.data={directory}"),
+        *("-cp", f"{libraries}/*", "org.apache.hadoop.test.MiniDFSClusterManager"),
+        *("-format", "-datanodes", "1", "-nnport", "0", "-httpport", str(port)),
+        *("-D", "dfs.namenode.safemode.extension=0"),
+    ]
+    url = f"http://127.0.0.1:{port}"
+    with serving(command, port, directory / "hadoop.log", patience=_PATIENCE):
+        _await_data_node(url)
+        yield Hadoop(url=url, superuser=getpass.getuser())
+
+
+def _await_data_node(url: str) -> None:
+    bean = f"{url}/jmx?qry=Hadoop:service=NameNode,name=FSNamesystemState"
+    deadline = time.monotonic() + _PATIENCE
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError), urlopen(bean, timeout=10) as answer:
+            if any(b.get("NumLiveDataNodes") for b in json.load(answer)["beans"]):
+                return
+        time.sleep(0.2)
+    raise RuntimeError("No data node has joined the name node.")
+
+
+def _libraries() -> Path:
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    target = cache / "aiflow-tests" / f"hadoop-{VERSION}"
+    if target.is_dir():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as name:
+        draft = Path(name)
+        (draft / "pom.xml").write_text(_pom())
+        subprocess.run(
+            [
+                *(_program("mvn"), "-q", "-B", "-f", str(draft / "pom.xml")),
+                *("dependency:copy-dependencies", f"-DoutputDirectory={draft / 'lib'}"),
+            ],
+            check=True,
+        )
+        (draft / "lib").rename(target)
+    return target
+
+
+def _pom() -> str:
+    dependencies = "".join(
+        f"<dependency><groupId>{group}</groupId><artifactId>{artifact}</artifactId>"
+        f"<version>{version}</version></dependency>"
+        for (group, artifact), version in (
+            (tuple(name.split(":")), version) for name, version in _LIBRARIES.items()
+        )
+    )
+    return (
+        "<project><modelVersion>4.0.0</modelVersion><groupId>aiflow</groupId>"
+        "<artifactId>hadoop</artifactId><version>1</version>"
+        f"<dependencies>{dependencies}</dependencies></project>"
+    )
+
+
+def _program(name: str) -> str:
+    found = shutil.which(name)
+    if found is None:
+        raise FileNotFoundError(f"Hadoop needs {name}, which is not installed.")
+    return found

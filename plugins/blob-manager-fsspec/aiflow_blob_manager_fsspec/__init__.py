@@ -1,0 +1,1 @@
+"""Keeps files in what fsspec speaks: `aiflow_blob_manager_fsspec.blob_manager`."""

@@ -1,0 +1,1 @@
+"""Keeps files in HDFS: `aiflow_blob_manager_hdfs.blob_manager.HDFSBlobManager`."""

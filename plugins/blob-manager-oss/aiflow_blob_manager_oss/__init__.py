@@ -1,0 +1,1 @@
+"""Keeps files in Alibaba Cloud OSS: `aiflow_blob_manager_oss.blob_manager.OssBlobManager`."""
