@@ -29,7 +29,7 @@ __all__ = [
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--blob-mib", type=int, default=64, help="size of the large file of blob stores, in MiB"
+        "--blob-mib", type=int, default=48, help="size of the large file of blob stores, in MiB"
     )
     parser.addoption(
         "--blob-objects", type=int, default=200, help="how many files of blob stores are listed"

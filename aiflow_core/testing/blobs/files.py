@@ -238,7 +238,7 @@ class FilesContract(BlobContract):
     def test_memory_does_not_grow_with_the_file(
         self, blobs: BlobManager, tmp_path: Path, request: pytest.FixtureRequest
     ) -> None:
-        size = request.config.getoption("--blob-mib", default=64) * MIB
+        size = request.config.getoption("--blob-mib", default=48) * MIB
         path = tmp_path / "big"
         with path.open("wb") as file:
             for n in range(size // MIB):
