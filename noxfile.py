@@ -40,6 +40,24 @@ def models(session: nox.Session) -> None:
     run(session, "pytest", "-m", "model", "-k", "not fault", *effort)
 
 
+@nox.session(venv_backend="none", default=False)
+def integration(session: nox.Session) -> None:
+    """Does it work with servers that are too heavy for every test run, and with 1 GiB and 10,000
+    files in a store? Needs Java and Maven."""
+    run(session, "pytest", "-m", "integration", "--timeout=1800", *session.posargs)
+    run(
+        session,
+        *("pytest", "-m", "", "--timeout=3600", "--blob-mib=1024", "--blob-objects=10000"),
+        "-k",
+        "(memory_does_not_grow or many_are_listed) and not TestInMemory and not TestInAnObjectStore "
+        "and not TestMemoryBlobManager and not TestBroken",
+        *(
+            str(path)
+            for path in sorted(ROOT.glob("plugins/blob-manager-*/tests/test_*_blob_manager.py"))
+        ),
+    )
+
+
 @nox.session(venv_backend="none")
 def lint(session: nox.Session) -> None:
     """Is it written as the rest is?"""

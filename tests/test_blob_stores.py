@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -99,3 +100,21 @@ print([name for name in {LIBRARIES} if name in sys.modules])
     )
 
     assert done.stdout.strip() == "[]"
+
+
+def test_the_code_of_the_how_to_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = Path(__file__).parent.parent / "docs" / "how-to" / "blob-managers.md"
+    monkeypatch.setenv("AIFLOW_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model.bin").write_text("model")
+    (tmp_path / "my_project").mkdir()
+    (tmp_path / "my_project" / "workflow.py").touch()
+    names: dict[str, Any] = {}
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    for block in blocks:
+        exec(block, names)
+
+    assert len(blocks) == 3
+    assert names["path"].read_text() == "model"
+    assert (Path(names["directory"]) / "workflow.py").is_file()
+    assert [blob.uri for blob in names["blobs"].list_blobs()] != [names["uri"]]

@@ -20,14 +20,21 @@ from urllib.request import urlopen
 from aiflow_core.testing.stores.process import free_port, serving
 
 VERSION = "3.4.1"
-_LIBRARIES = {
-    "org.apache.hadoop:hadoop-client-api": VERSION,
-    "org.apache.hadoop:hadoop-client-runtime": VERSION,
-    "org.apache.hadoop:hadoop-client-minicluster": VERSION,
-    "org.slf4j:slf4j-simple": "1.7.36",
-    "junit:junit": "4.13.2",
-    "org.mockito:mockito-core": "4.11.0",
-}
+_LIBRARIES = [
+    f"org.apache.hadoop:hadoop-common:{VERSION}",
+    f"org.apache.hadoop:hadoop-common:{VERSION}:tests",
+    f"org.apache.hadoop:hadoop-hdfs:{VERSION}",
+    f"org.apache.hadoop:hadoop-hdfs:{VERSION}:tests",
+    f"org.apache.hadoop:hadoop-hdfs-client:{VERSION}",
+    # Maven would choose another than the one with which the others were built.
+    "com.fasterxml.jackson.core:jackson-core:2.12.7",
+    # The program that starts name node and data node together is one of Hadoop's tests.
+    "junit:junit:4.13.2",
+    "org.mockito:mockito-core:4.11.0",
+]
+# Hadoop's libraries are older than the modules of Java.
+_OPENED = [f"--add-opens=java.base/java.{name}=ALL-UNNAMED" for name in ("lang", "net", "util")]
+_TAGS = ("groupId", "artifactId", "version", "classifier")
 _PATIENCE = 180.0  # seconds
 
 
@@ -52,7 +59,7 @@ def hadoop(directory: Path) -> Iterator[Hadoop]:
     """
     port, libraries = free_port(), _libraries()
     command = [
-        *(_program("java"), "-Xmx400m", f"-Dtest.build.data={directory}"),
+        *(_program("java"), "-Xmx400m", f"-Dtest.build.data={directory}", *_OPENED),
         *("-cp", f"{libraries}/*", "org.apache.hadoop.test.MiniDFSClusterManager"),
         *("-format", "-datanodes", "1", "-nnport", "0", "-httpport", str(port)),
         *("-D", "dfs.namenode.safemode.extension=0"),
@@ -96,11 +103,12 @@ def _libraries() -> Path:
 
 def _pom() -> str:
     dependencies = "".join(
-        f"<dependency><groupId>{group}</groupId><artifactId>{artifact}</artifactId>"
-        f"<version>{version}</version></dependency>"
-        for (group, artifact), version in (
-            (tuple(name.split(":")), version) for name, version in _LIBRARIES.items()
+        "<dependency>"
+        + "".join(
+            f"<{tag}>{text}</{tag}>" for tag, text in zip(_TAGS, name.split(":"), strict=False)
         )
+        + "</dependency>"
+        for name in _LIBRARIES
     )
     return (
         "<project><modelVersion>4.0.0</modelVersion><groupId>aiflow</groupId>"
