@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import threading
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -37,7 +38,8 @@ class Source:
     Attributes:
         size: bytes.
         sha256: of its content, in hexadecimal digits.
-        suffix: of its name with the dot; empty when it has none or one that is no name elsewhere.
+        suffix: of its name with the dot, in normal form C; empty when it has none or one that is no
+            name elsewhere.
     """
 
     def __init__(self, path: Path) -> None:
@@ -49,7 +51,7 @@ class Source:
             self._state = _state(file.fileno())
             self.size = self._state[0]
             self.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        suffix = path.suffix
+        suffix = unicodedata.normalize("NFC", path.suffix)  # some stores do it, and some do not
         fits = suffix.isprintable() and not set(suffix) & set("\\:")
         self.suffix = suffix if fits and len(suffix.encode()) <= _MAX_SUFFIX_BYTES else ""
 

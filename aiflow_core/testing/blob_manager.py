@@ -1,6 +1,6 @@
 """The contract suite of blob managers, and a blob manager that keeps everything in memory.
 
-Subclass as `Test...` one of the three contracts at the end, which grow with what a store is, and
+Subclass as `Test...` one of the four contracts at the end, which grow with what a store is, and
 make managers in the fixture `make`. As a pytest plugin, `-p aiflow_core.testing.blob_manager`, it
 has two options: how large the large file is, and how many files are listed.
 """
@@ -12,10 +12,11 @@ from aiflow_core.testing.blobs.faults import FaultsContract
 from aiflow_core.testing.blobs.files import FilesContract
 from aiflow_core.testing.blobs.memory import MemoryBlobManager, MemoryStorage
 from aiflow_core.testing.blobs.projects import ProjectsContract
-from aiflow_core.testing.blobs.remote import BucketContract, RemoteContract
+from aiflow_core.testing.blobs.remote import AccountsContract, BucketContract, RemoteContract
 from aiflow_core.testing.blobs.sharing import SharingContract
 
 __all__ = [
+    "AccountsBlobManagerContract",
     "BlobContract",
     "BlobManagerContract",
     "BucketBlobManagerContract",
@@ -41,8 +42,12 @@ class BlobManagerContract(FilesContract, SharingContract, FaultsContract, Projec
 
 
 class RemoteBlobManagerContract(BlobManagerContract, RemoteContract):
-    """What a blob manager must do whose store is behind a network and knows its users."""
+    """What one must do whose store is behind a network, and tells its users apart."""
 
 
-class BucketBlobManagerContract(RemoteBlobManagerContract, BucketContract):
+class AccountsBlobManagerContract(RemoteBlobManagerContract, AccountsContract):
+    """What one must do whose store asks for a proof of who one is."""
+
+
+class BucketBlobManagerContract(AccountsBlobManagerContract, BucketContract):
     """What one must do whose store has buckets, which somebody else makes."""

@@ -1,4 +1,4 @@
-"""Stores behind a network, with accounts."""
+"""Stores behind a network, stores that ask for proof of who one is, stores with buckets."""
 
 import logging
 from abc import abstractmethod
@@ -42,14 +42,6 @@ def refused(blobs: BlobManager, file: Path, call: str, error: type[AIFlowError])
 
 
 class RemoteContract(BlobContract):
-    secret = ""
-    """What the wrong credentials hold; it must appear nowhere."""
-
-    @pytest.fixture
-    @abstractmethod
-    def with_wrong_credentials(self) -> BlobManager:
-        """A manager whom the store does not believe; `secret` is what it brings."""
-
     @pytest.fixture
     @abstractmethod
     def read_only(self) -> BlobManager:
@@ -59,20 +51,6 @@ class RemoteContract(BlobContract):
     @abstractmethod
     def unreachable(self) -> BlobManager:
         """A manager of a store at which nobody answers."""
-
-    @pytest.mark.parametrize("call", ["upload", "download", "list", "delete"])
-    def test_wrong_credentials_are_said_to_be_wrong(
-        self,
-        with_wrong_credentials: BlobManager,
-        file: Path,
-        call: str,
-        caplog: pytest.LogCaptureFixture,
-    ) -> None:
-        caplog.set_level(logging.DEBUG)
-        error = refused(with_wrong_credentials, file, call, CredentialsError)
-
-        for said in (str(error), repr(with_wrong_credentials), caplog.text):
-            assert not self.secret or self.secret not in said
 
     @pytest.mark.parametrize("call", ["upload", "delete"])
     def test_what_is_not_permitted_is_said_to_be(
@@ -101,6 +79,30 @@ class RemoteContract(BlobContract):
 
         assert caught.value.next_step
         assert len(clock.pauses) == 4
+
+
+class AccountsContract(BlobContract):
+    secret = ""
+    """What the wrong credentials hold; it must appear nowhere."""
+
+    @pytest.fixture
+    @abstractmethod
+    def with_wrong_credentials(self) -> BlobManager:
+        """A manager whom the store does not believe; `secret` is what it brings."""
+
+    @pytest.mark.parametrize("call", ["upload", "download", "list", "delete"])
+    def test_wrong_credentials_are_said_to_be_wrong(
+        self,
+        with_wrong_credentials: BlobManager,
+        file: Path,
+        call: str,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        caplog.set_level(logging.DEBUG)
+        error = refused(with_wrong_credentials, file, call, CredentialsError)
+
+        for said in (str(error), repr(with_wrong_credentials), caplog.text):
+            assert not self.secret or self.secret not in said
 
 
 class BucketContract(BlobContract):

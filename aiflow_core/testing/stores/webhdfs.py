@@ -149,7 +149,7 @@ class Handler(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         query = {name: values[0] for name, values in parse_qs(url.query).items()}
         try:
-            if "delegation" in query:
+            if "delegation" in query:  # a cluster that asks for proof knows none of ours
                 raise RemoteError("InvalidToken", 403, "The token cannot be decoded")
             user = query.get("user.name", "dr.who")
             is_data = url.path.startswith("/data/")

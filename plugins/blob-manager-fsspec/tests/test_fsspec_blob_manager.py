@@ -19,10 +19,10 @@ from aiflow_core.errors import (
 )
 from aiflow_core.specs.blob_manager import BlobManager
 from aiflow_core.testing.blob_manager import (
+    AccountsBlobManagerContract,
     BlobManagerContract,
     Make,
     QuickClock,
-    RemoteBlobManagerContract,
 )
 from aiflow_core.testing.stores.sftp import SftpServer, sftp_server
 
@@ -71,7 +71,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SftpServer]:
 
 
 @pytest.mark.integration
-class TestBySftp(RemoteBlobManagerContract):
+class TestBySftp(AccountsBlobManagerContract):
     secret = "not-the-right-one"
 
     @pytest.fixture

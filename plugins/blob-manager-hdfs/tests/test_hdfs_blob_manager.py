@@ -15,7 +15,11 @@ from aiflow_core.errors import (
     UnavailableError,
 )
 from aiflow_core.specs.blob_manager import BlobManager
-from aiflow_core.testing.blob_manager import Make, RemoteBlobManagerContract
+from aiflow_core.testing.blob_manager import (
+    AccountsBlobManagerContract,
+    Make,
+    RemoteBlobManagerContract,
+)
 from aiflow_core.testing.stores.hadoop import Hadoop, hadoop
 from aiflow_core.testing.stores.webhdfs import SUPERUSER, webhdfs_server
 
@@ -24,7 +28,6 @@ class HDFSContract(RemoteBlobManagerContract):
     """The contract against the WebHDFS at the address `url`, whose superuser is `user`."""
 
     foreign_uri = "file:///etc/passwd"
-    secret = "not-a-token-at-all"
 
     @pytest.fixture
     def place(self) -> str:
@@ -33,10 +36,6 @@ class HDFSContract(RemoteBlobManagerContract):
     @pytest.fixture
     def make(self, url: str, user: str, place: str) -> Make:
         return lambda root: HDFSBlobManager(url, f"{place}/{root}", hdfs_user=user)
-
-    @pytest.fixture
-    def with_wrong_credentials(self, url: str) -> BlobManager:
-        return HDFSBlobManager(url, "/aiflow", token=self.secret)
 
     @pytest.fixture
     def read_only(self, url: str, place: str) -> BlobManager:
@@ -61,6 +60,8 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hadoop]:
 
 @pytest.mark.integration
 class TestOnHadoop(HDFSContract):
+    """Without Kerberos a name node asks for no proof, so no credentials are wrong."""
+
     @pytest.fixture
     def url(self, real: Hadoop) -> str:
         return real.url
@@ -70,7 +71,13 @@ class TestOnHadoop(HDFSContract):
         return real.superuser
 
 
-class TestHDFSBlobManager(HDFSContract):
+class TestHDFSBlobManager(HDFSContract, AccountsBlobManagerContract):
+    secret = "not-a-token-at-all"
+
+    @pytest.fixture
+    def with_wrong_credentials(self, url: str) -> BlobManager:
+        return HDFSBlobManager(url, "/aiflow", token=self.secret)
+
     @pytest.fixture
     def url(self, webhdfs: str) -> str:
         return webhdfs
