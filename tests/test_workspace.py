@@ -141,7 +141,11 @@ def test_every_plugin_that_another_needs_is_taken_from_the_workspace() -> None:
     needed = {
         dependency.partition(">")[0].partition("[")[0]
         for folder in PLUGINS
-        for dependency in read_pyproject(folder)["project"]["dependencies"]
+        for project in [read_pyproject(folder)["project"]]
+        for dependency in [
+            *project["dependencies"],
+            *(line for extra in project.get("optional-dependencies", {}).values() for line in extra),
+        ]
         if dependency.startswith("aiflow-")
     }
 

@@ -79,7 +79,13 @@ IMPORTS = {
     "ai_flow.plugin_interface.blob_manager_interface": "BlobConfig BlobManagerFactory BlobManager",
     "ai_flow.version": "__version__",
     "ai_flow.workflow.workflow": "WorkflowPropertyKeys",
+    "ai_flow.blob_manager.impl.hdfs_blob_manager": "HDFSBlobManager",
+    "ai_flow.blob_manager.impl.oss_blob_manager": "OssBlobManager",
+    "ai_flow.blob_manager.impl.s3_blob_manager": "S3BlobManager",
+    "ai_flow_plugins.blob_manager_plugins.hdfs_blob_manager": "HDFSBlobManager",
     "ai_flow_plugins.blob_manager_plugins.local_blob_manager": "LocalBlobManager",
+    "ai_flow_plugins.blob_manager_plugins.oss_blob_manager": "OssBlobManager",
+    "ai_flow_plugins.blob_manager_plugins.s3_blob_manager": "S3BlobManager",
     "notification_service.model.event": "Event",
 }
 
