@@ -4,6 +4,7 @@ import subprocess
 import tomllib
 from configparser import ConfigParser
 from importlib.metadata import EntryPoint, version
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +145,7 @@ def test_every_plugin_that_another_needs_is_taken_from_the_workspace() -> None:
         for project in [read_pyproject(folder)["project"]]
         for dependency in [
             *project["dependencies"],
-            *(line for extra in project.get("optional-dependencies", {}).values() for line in extra),
+            *chain(*project.get("optional-dependencies", {}).values()),
         ]
         if dependency.startswith("aiflow-")
     }
