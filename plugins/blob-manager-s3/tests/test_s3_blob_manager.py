@@ -17,6 +17,7 @@ from aiflow_core.errors import (
     UnavailableError,
 )
 from aiflow_core.specs.blob_manager import BlobManager
+from aiflow_core.specs.blob_transfer import Source
 from aiflow_core.testing.blob_manager import BucketBlobManagerContract, Make, QuickClock
 from aiflow_core.testing.stores.s3 import BUCKET, S3Server, s3_server
 
@@ -130,8 +131,8 @@ def test_an_interrupted_upload_is_gone_on_with_by_another_manager(
 def test_a_part_that_is_not_what_it_should_be_is_sent_again(make: Make, file: Path) -> None:
     blobs = manager(make)
     interrupted(blobs, file)
-    key = next(iter(blobs._client.list_multipart_uploads(Bucket=BUCKET)["Uploads"]))["Key"]
-    key = key.partition("/root/")[2]
+    sha256 = Source(file).sha256
+    key = f"{sha256[:2]}/{sha256}.bin"
     other = manager(make)
     other._put_part(key, other._unfinished(key), 2, b"?" * other.part_bytes)
     sent = Sent(other)
