@@ -86,10 +86,12 @@ class HDFSBlobManager(TreeBlobManager):
 
     def _publish(self, draft: str, key: str) -> None:
         target = self._path(key)
+        if self._renamed(draft, target):
+            return
+        # Either the directory is missing, or this is HttpFS, which does not know how to replace.
         self._client.makedirs(dirname(target))
         if self._renamed(draft, target):
             return
-        # HttpFS does not know how to replace.
         self._client.delete(target)
         if not self._renamed(draft, target):
             raise UnavailableError(
@@ -98,9 +100,14 @@ class HDFSBlobManager(TreeBlobManager):
             )
 
     def _renamed(self, draft: str, target: str) -> bool:
-        answer = self._client._rename(
-            self._path(draft), destination=target, renameoptions="OVERWRITE"
-        )
+        try:
+            answer = self._client._rename(
+                self._path(draft), destination=target, renameoptions="OVERWRITE"
+            )
+        except HdfsError as error:
+            if error.exception != "FileNotFoundException":
+                raise
+            return False
         return not answer.content or bool(answer.json()["boolean"])
 
     def _read(self, key: str, start: int, stop: int) -> Iterator[bytes]:

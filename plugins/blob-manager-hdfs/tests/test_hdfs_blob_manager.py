@@ -93,6 +93,22 @@ class TestHDFSBlobManager(HDFSContract, AccountsBlobManagerContract):
 
         assert blobs.upload(file).startswith("hdfs:///several/")
 
+    def test_what_httpfs_cannot_replace_is_deleted_first(
+        self, make: Make, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        blobs = make("root")
+        assert isinstance(blobs, HDFSBlobManager)
+        rename = blobs._client._rename
+        monkeypatch.setattr(
+            blobs._client,
+            "_rename",
+            lambda path, destination, renameoptions: rename(path, destination=destination),
+        )
+        blobs.upload(file)
+
+        assert blobs.download(blobs.upload(file), tmp_path / "d").read_bytes() == file.read_bytes()
+        assert len(list(blobs.list_blobs())) == 1
+
     def test_drafts_of_writers_that_died_are_removed_a_day_later(
         self, make: Make, file: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
