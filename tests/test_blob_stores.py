@@ -114,8 +114,12 @@ def test_the_code_of_the_how_to_runs(tmp_path: Path, monkeypatch: pytest.MonkeyP
     for block in blocks:
         exec(block, names)
 
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     assert names["path"].read_text() == "model"
     assert (Path(names["directory"]) / "workflow.py").is_file()
     (left,) = names["blobs"].list_blobs()
     assert left.key.endswith(".bin"), "the project was cleaned up, the model was not"
+    rack = names["RackBlobManager"]("top")
+    uri = rack.upload(tmp_path / "model.bin")
+    assert rack.download(uri, tmp_path / "back").read_text() == "model"
+    assert [blob.uri for blob in rack.list_blobs()] == [uri]

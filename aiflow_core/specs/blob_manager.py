@@ -211,10 +211,15 @@ class BlobManager(ABC):
         where = Path(local_path) if local_path is not None else self._local_repository
         with tempfile.TemporaryDirectory(prefix="aiflow-") as directory:
             packed = self.download(remote_path, directory)
-            if where is None:
-                where = Path(tempfile.mkdtemp(prefix="aiflow-project-"))
-            with explained(f"The directory {where}"):
-                return str(archive.extract(packed, where / snapshot / packed.stem))
+            if where is not None:
+                with explained(f"The directory {where}"):
+                    return str(archive.extract(packed, where / snapshot / packed.stem))
+            new = Path(tempfile.mkdtemp(prefix="aiflow-project-"))
+            try:
+                return str(archive.extract(packed, new / snapshot / packed.stem))
+            except BaseException:
+                shutil.rmtree(new)
+                raise
 
     def cleanup_project(self, workflow_snapshot_id: str | int, remote_path: str) -> None:
         """Delete a snapshot's project, and its copies below `local_repository`.

@@ -206,5 +206,7 @@ class ProjectsContract(BlobContract):
             blobs.download_project("1", blobs._uri(key), tmp_path / "work")
 
         assert isinstance(caught.value, UsageError)
+        with pytest.raises(UsageError):
+            blobs.download_project("1", blobs._uri(key))
         assert not [path for path in (tmp_path / "work").rglob("*") if path.is_file()]
         assert {path for path in tmp_path.rglob("*") if "work" not in path.parts} == before
