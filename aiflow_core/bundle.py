@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from aiflow_core import archive
+from aiflow_core import archive, drop_in
 from aiflow_core.errors import AIFlowError, DefinitionError, UnavailableError, UsageError
 from aiflow_core.model.execution import BundleRef
 from aiflow_core.model.workflow import Workflow, WorkflowDefinition, check_name
@@ -93,6 +93,7 @@ def _execute(path: Path, root: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.path[:] = [str(root), *(p for p in sys.path if p != str(root))]
     sys.modules[name] = module
+    drop_in.make_importable()
     try:
         # Not loader.exec_module: it would leave compiled files beside the author's.
         exec(loader.source_to_code(path.read_bytes(), str(path)), module.__dict__)

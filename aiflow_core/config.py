@@ -30,6 +30,8 @@ Seconds = Annotated[int, msgspec.Meta(gt=0)]
 
 OVERRIDE_PREFIX = "AIFLOW__"
 
+PROJECT_VARIABLE = "AIFLOW_PROJECT"
+
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of all settings. Every field has a default; an empty value in a file means it.
@@ -46,6 +48,8 @@ class Driver(Settings, frozen=True, kw_only=True):
     aliases: ClassVar[dict[str, str]] = {
         "blob_manager_class": "type",
         "blob_manager_config": "config",
+        "scheduler_class_name": "type",
+        "scheduler_config": "config",
     }
 
     type: str
@@ -91,6 +95,14 @@ class ClientSettings(Settings, frozen=True, kw_only=True):
     blob_manager: Driver = Driver(type="local", config={"root_directory": "${AIFLOW_HOME}/blob"})
 
 
+class PluginSettings(Settings, frozen=True, kw_only=True):
+    """Which plugins may be used: those that `allow` names, all when it is empty, and of these none
+    that `deny` names. See `aiflow_core.catalog.matches` for what may stand there."""
+
+    allow: list[str] = []
+    deny: list[str] = []
+
+
 class ObserverSettings(Settings, frozen=True, kw_only=True):
     """How observers are treated, see `aiflow_core.hookspecs`.
 
@@ -109,13 +121,16 @@ class ObserverSettings(Settings, frozen=True, kw_only=True):
 
 
 class ProjectSettings(Settings, frozen=True, kw_only=True):
-    """`project.yaml`: other plugins than those that the other files imply, and observers by name
-    with their settings."""
+    """`project.yaml`: which plugins a deployment uses and how; those that it does not name are
+    implied by the other files. Observers stand there by name, with their settings."""
+
+    aliases: ClassVar[dict[str, str]] = {"blob_manager": "blob"}
 
     event_store: Driver | None = None
     scheduler: Driver | None = None
     executor: Driver | None = None
     blob: Driver | None = None
+    plugins: PluginSettings = PluginSettings()
     hooks: dict[str, dict[str, Any] | None] = {}
     observers: ObserverSettings = ObserverSettings()
 
@@ -143,10 +158,18 @@ def client_settings() -> ClientSettings:
 
 
 def project_settings() -> ProjectSettings:
-    """The `project.yaml` of the working directory or else of `AIFLOW_HOME`."""
+    """The settings that choose plugins, for clients, servers and tasks alike."""
+    return load(project_file(), ProjectSettings, section="PROJECT", variables=_variables())
+
+
+def project_file() -> Path:
+    """The file that `AIFLOW_PROJECT` names, or the `project.yaml` of the working directory, or else
+    that of `AIFLOW_HOME`; it need not exist."""
+    named = os.environ.get(PROJECT_VARIABLE)
+    if named:
+        return Path(named).expanduser().absolute()
     here = Path("project.yaml").absolute()
-    path = here if here.exists() else home() / "project.yaml"
-    return load(path, ProjectSettings, section="PROJECT", variables=_variables())
+    return here if here.exists() else home() / "project.yaml"
 
 
 def load(path: Path, settings: type[S], *, section: str, variables: Mapping[str, str]) -> S:

@@ -12,7 +12,8 @@ import click
 import pytest
 
 import aiflow_core
-from aiflow_core.plugins import COMMANDS_GROUP, CONTRACTS, HOOKS_GROUP, contract_of
+from aiflow_core.catalog import COMMANDS_GROUP, CONTRACTS, HOOKS_GROUP, contract_of
+from aiflow_core.specs import API_VERSION
 
 ROOT = Path(__file__).parent.parent
 PLUGINS = sorted(path.parent for path in ROOT.glob("plugins/*/pyproject.toml"))
@@ -112,6 +113,12 @@ class TestPluginFolder:
         assert packages_of(folder)
         assert (folder / "README.md").read_text().startswith(f"# aiflow-{folder.name}\n")
         assert list(folder.glob("tests/test_*.py"))
+
+    def test_says_for_which_version_of_the_contracts_it_is(self, folder: Path) -> None:
+        if "entry-points" in read_pyproject(folder)["project"]:
+            (package,) = packages_of(folder)
+            expected = f'aiflow_api = ">={API_VERSION},<{API_VERSION + 1}"'
+            assert expected in (package / "__init__.py").read_text().splitlines()
 
     def test_is_under_the_import_contracts(self, folder: Path) -> None:
         contracts = ConfigParser()

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import click
 
 from aiflow_core.cli.output import Program
-from aiflow_core.errors import PluginError
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -51,12 +50,12 @@ class AIFlow(Program):
         return sorted({*_COMMANDS, *_plugin_commands()})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        entry = _plugin_commands().get(cmd_name)
+        is_of_plugin = cmd_name in _plugin_commands()
         if cmd_name not in _COMMANDS:
-            return None if entry is None else _load(entry)
+            return _load(cmd_name) if is_of_plugin else None
         module, _, name = _COMMANDS[cmd_name][0].partition(":")
         command: click.Command = getattr(import_module(module), name)
-        return command if entry is None else _joined(command, _load(entry))
+        return _joined(command, _load(cmd_name)) if is_of_plugin and _may_be(cmd_name) else command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         helps = {name: _summary(entry) for name, entry in _plugin_commands().items()}
@@ -82,14 +81,19 @@ def _plugin_commands() -> dict[str, "EntryPoint"]:
     return {entry.name: entry for entry in entry_points(group="aiflow.commands")}
 
 
-def _load(entry: "EntryPoint") -> click.Command:
-    try:
-        command: click.Command = entry.load()
-    except Exception as error:  # a stranger's module may raise anything while it is imported
-        raise PluginError(
-            f"The command {entry.name!r} does not load: {type(error).__name__}: {error}.",
-            next_step="`aiflow plugins list` shows where it comes from.",
-        ) from error
+def _may_be(name: str) -> bool:
+    """Whether the settings, and the plugin itself, let its command be used."""
+    from aiflow_core.catalog import COMMANDS_GROUP, State, plugins
+
+    kept_out = (State.DISABLED, State.MISFIT)
+    return any(p.name == name and p.state not in kept_out for p in plugins(COMMANDS_GROUP))
+
+
+def _load(name: str) -> click.Command:
+    from aiflow_core.catalog import COMMANDS_GROUP
+    from aiflow_core.plugins import chosen, load
+
+    command: click.Command = load(chosen(COMMANDS_GROUP, name))
     return command
 
 

@@ -1,1 +1,3 @@
 """The event log in SQLite, PostgreSQL, MySQL or MariaDB."""
+
+aiflow_api = ">=1,<2"

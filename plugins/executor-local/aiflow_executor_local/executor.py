@@ -53,7 +53,7 @@ log = logging.getLogger(__name__)
 class LocalExecutor(Executor):
     """Runs each attempt as a process of this machine, forked from one that is warm.
 
-    Settings:
+    Args:
         parallelism: how many attempts may run at once.
         python: the interpreter of the tasks.
         stop_grace: seconds between asking an attempt to stop and killing it.

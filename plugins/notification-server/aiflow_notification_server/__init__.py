@@ -1,5 +1,7 @@
 """The notification server: serves an event store over gRPC, and is its client."""
 
+aiflow_api = ">=1,<2"
+
 # Names are resolved on first use: a client must not pay for the server, nor the reverse.
 _PUBLIC = {
     # serving a log

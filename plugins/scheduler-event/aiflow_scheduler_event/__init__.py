@@ -5,3 +5,5 @@ listens to which event); what is decided, each layer on the one before: `step`, 
 `executions`, `administration`, `engine`; then `store` (what is written), `loop`, `reporter`,
 `timers`, `conditions`, `scheduler`.
 """
+
+aiflow_api = ">=1,<2"
