@@ -7,6 +7,7 @@ Nothing else chooses plugins. There are three ways to run:
 * `App.client`: only a client of an AIFlow server, for the command line and `aiflow_core.ops`.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from aiflow_core import config
 from aiflow_core.clock import Clock
 from aiflow_core.config import ClientSettings, Driver, ProjectSettings, ServerSettings
 from aiflow_core.daemon import Daemon, held
-from aiflow_core.deployment import Deployment
+from aiflow_core.deployment import DEPLOYMENT_VARIABLE, Deployment, deployment_id
 from aiflow_core.errors import ConflictError, UsageError
 from aiflow_core.hooks import Hooks
 from aiflow_core.plugins import make
@@ -87,14 +88,24 @@ class App:
         with make("aiflow.scheduler", "remote", settings) as scheduler:
             yield scheduler
 
+    def drivers(self) -> dict[str, Driver]:
+        """The plugin that does each job in the server, by kind, and its settings: as `project.yaml`
+        says, and else as the other files imply."""
+        return {
+            "event_store": self.project.event_store or self._event_store(),
+            "scheduler": self.project.scheduler or self._scheduler(),
+            "executor": self.project.executor or self._executor(),
+            "blob_manager": self.project.blob or self.clients.blob_manager,
+        }
+
     def blob_manager(self) -> BlobManager:
         """Where the code of workflows is kept."""
-        blobs: BlobManager = _made("blob_manager", self.project.blob or self.clients.blob_manager)
+        blobs: BlobManager = self._made("blob_manager")
         return blobs
 
     def scheduler(self) -> Scheduler:
         """The scheduler of the server, not started."""
-        scheduler: Scheduler = _made("scheduler", self.project.scheduler or self._scheduler())
+        scheduler: Scheduler = self._made("scheduler")
         return scheduler
 
     @contextmanager
@@ -127,20 +138,18 @@ class App:
 
     def serve(self, stack: ExitStack) -> str:
         """Run the AIFlow server on `stack`; returns the address at which it answers."""
+        stack.enter_context(_told_to_children(self.home))
         hooks = self.hooks(stack)
         with _told(stack, hooks, "aiflow") as parts:
-            store = Driver(
-                type="notification-server",
-                config={"server_uri": self.server.notification_server_uri},
-            )
-            events = _opened(parts, self.project.event_store or store)
+            events: EventStore = self._made("event_store")
+            parts.callback(events.close)
             scheduler = self.scheduler()
             if isinstance(scheduler, KeepsTables):
                 scheduler.check(INIT_COMMAND)
             deployment = self._deployment(
                 self.home, Path(self.server.log_dir), self.server.notification_server_uri, hooks
             )
-            executor: Executor = _made("executor", self.project.executor or self._executor())
+            executor: Executor = self._made("executor")
             scheduler.start(parts, deployment, events, executor, self.blob_manager())
             endpoint: Endpoint = make(
                 "aiflow.endpoint",
@@ -166,9 +175,10 @@ class App:
             next_step="Wait for it, or set AIFLOW_HOME to another directory.",
         )
         stack.enter_context(held(home / "aiflow_run.pid", conflict, self.clock))
+        stack.enter_context(_told_to_children(home))
         database = f"sqlite:///{home / 'deployment.db'}"
-        store = Driver(type="sql", config={"uri": database})
-        events = _opened(stack, store)
+        events: EventStore = make("aiflow.event_store", "sql", {"uri": database})
+        stack.callback(events.close)
         if isinstance(events, KeepsTables):
             events.initialize()
         hooks = self.hooks(stack)
@@ -206,6 +216,15 @@ class App:
             hooks=hooks,
         )
 
+    def _made(self, kind: str) -> Any:
+        driver = self.drivers()[kind]
+        return make(f"aiflow.{kind}", driver.type, driver.config)
+
+    def _event_store(self) -> Driver:
+        return Driver(
+            type="notification-server", config={"server_uri": self.server.notification_server_uri}
+        )
+
     def _scheduler(self) -> Driver:
         return Driver(
             type="event",
@@ -233,8 +252,24 @@ class App:
                 return Driver(type=name)
 
 
-def _made(kind: str, driver: Driver) -> Any:
-    return make(f"aiflow.{kind}", driver.type, driver.config)
+@contextmanager
+def _told_to_children(home: Path) -> Iterator[None]:
+    """Let the processes that are started inside the block find the `project.yaml` of this one,
+    wherever they work, and know to which deployment they belong."""
+    told = {
+        config.PROJECT_VARIABLE: str(config.project_file()),
+        DEPLOYMENT_VARIABLE: deployment_id(home),
+    }
+    before = {name: os.environ.get(name) for name in told}
+    os.environ.update(told)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 @contextmanager
@@ -245,9 +280,3 @@ def _told(stack: ExitStack, hooks: Hooks, server: str) -> Iterator[ExitStack]:
         yield parts
         stack.callback(lambda: hooks.server_stopped(name=server))
         stack.push(parts.pop_all())
-
-
-def _opened(stack: ExitStack, driver: Driver) -> EventStore:
-    events: EventStore = _made("event_store", driver)
-    stack.callback(events.close)
-    return events

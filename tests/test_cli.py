@@ -169,6 +169,8 @@ print(sorted(name for name in sys.modules if name.startswith("aiflow_core.model"
             "name": "rpc",
             "version": __version__,
             "origin": "aiflow-server",
+            "api": ">=1,<2",
+            "state": "lazy",
             "problem": "",
         } in rows
 
