@@ -1,5 +1,8 @@
 """What a part of a running deployment is told about the whole."""
 
+import contextlib
+import os
+import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -7,6 +10,9 @@ from typing import Any
 from aiflow_core.clock import Clock
 from aiflow_core.model.execution import AttemptKey
 from aiflow_core.model.workflow import check_name
+
+DEPLOYMENT_VARIABLE = "AIFLOW_DEPLOYMENT"
+"""The environment variable that tells this deployment from others, see `deployment_id`."""
 
 
 class Silence:
@@ -37,6 +43,24 @@ class Deployment:
     notification_uri: str
     clock: Clock = field(default_factory=Clock)
     hooks: Any = field(default_factory=Silence)
+
+
+def deployment_id(home: Path) -> str:
+    """What tells this deployment from others that use the same systems: the environment variable
+    `AIFLOW_DEPLOYMENT`, or else what was made up for this home when it was first asked for."""
+    given = os.environ.get(DEPLOYMENT_VARIABLE)
+    if given:
+        return given
+    file = home / "deployment_id"
+    if not file.exists():
+        home.mkdir(parents=True, exist_ok=True)
+        draft = home / f".{uuid.uuid4().hex}"
+        draft.write_text(uuid.uuid4().hex)
+        # Of several that begin at once, one is first; nobody reads half a name.
+        with contextlib.suppress(FileExistsError):
+            file.hardlink_to(draft)
+        draft.unlink()
+    return file.read_text()
 
 
 def log_file(log_dir: Path, workflow_name: str, key: AttemptKey) -> Path:
