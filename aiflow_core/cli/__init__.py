@@ -21,6 +21,10 @@ _COMMANDS = {
     "event": ("aiflow_core.cli.event:event", "Manages events."),
     "namespace": ("aiflow_core.cli.namespace:namespace", "Namespace related operations."),
     "plugins": ("aiflow_core.cli.plugins:plugins", "Shows the installed plugins."),
+    "project": (
+        "aiflow_core.cli.project:project",
+        "Manages project.yaml: which plugins a deployment uses, and how.",
+    ),
     "run": ("aiflow_core.cli.run:run", "Runs a workflow file here and now, without servers."),
     "task-execution": (
         "aiflow_core.cli.task_execution:task_execution",
