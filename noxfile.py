@@ -127,6 +127,8 @@ def build(session: nox.Session) -> None:
             ("aiflow", "--help"),
             ("aiflow", "version"),
             ("aiflow", "plugins", "list"),
+            ("aiflow", "plugins", "doctor"),
+            ("aiflow", "plugin", "new", "operator", "mine", "--directory", str(outside / "mine")),
             ("notification", "version"),
             ("aiflow", "run", str(quickstart / "workflow.py")),
         ):

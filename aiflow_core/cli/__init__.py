@@ -20,6 +20,7 @@ _COMMANDS = {
     "db": ("aiflow_core.cli.db:db", "Database operations."),
     "event": ("aiflow_core.cli.event:event", "Manages events."),
     "namespace": ("aiflow_core.cli.namespace:namespace", "Namespace related operations."),
+    "plugin": ("aiflow_core.cli.plugin:plugin", "Helps to write a plugin."),
     "plugins": ("aiflow_core.cli.plugins:plugins", "Shows the installed plugins."),
     "project": (
         "aiflow_core.cli.project:project",
