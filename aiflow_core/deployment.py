@@ -14,6 +14,8 @@ from aiflow_core.model.workflow import check_name
 DEPLOYMENT_VARIABLE = "AIFLOW_DEPLOYMENT"
 """The environment variable that tells this deployment from others, see `deployment_id`."""
 
+_ID_FILE = "deployment_id"
+
 
 class Silence:
     """Hooks to which nobody listens."""
@@ -51,7 +53,7 @@ def deployment_id(home: Path) -> str:
     given = os.environ.get(DEPLOYMENT_VARIABLE)
     if given:
         return given
-    file = home / "deployment_id"
+    file = home / _ID_FILE
     if not file.exists():
         home.mkdir(parents=True, exist_ok=True)
         draft = home / f".{uuid.uuid4().hex}"
@@ -61,6 +63,11 @@ def deployment_id(home: Path) -> str:
             file.hardlink_to(draft)
         draft.unlink()
     return file.read_text()
+
+
+def forget_deployment(home: Path) -> None:
+    """Let what follows in this home be another deployment, which counts from the beginning."""
+    (home / _ID_FILE).unlink(missing_ok=True)
 
 
 def log_file(log_dir: Path, workflow_name: str, key: AttemptKey) -> Path:

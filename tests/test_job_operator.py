@@ -2,10 +2,13 @@
 are stopped, and with whom they share a job."""
 
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from aiflow_core.cli import aiflow
 from aiflow_core.deployment import DEPLOYMENT_VARIABLE, deployment_id
 from aiflow_core.errors import AIFlowError, UnavailableError, WaitTimeoutError
 from aiflow_core.model.execution import AttemptKey
@@ -243,6 +246,19 @@ def test_a_job_that_was_stopped_is_begun_anew_by_a_retry(jobs: MemoryJobs) -> No
     task(jobs).start(context(try_number=2))
 
     assert [state.status for state in jobs.states.values()] == ["STOPPED", "RUNNING"]
+
+
+def test_a_deployment_whose_database_is_made_anew_is_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIFLOW_HOME", str(tmp_path))
+    monkeypatch.delenv(DEPLOYMENT_VARIABLE, raising=False)
+    before = deployment_id(tmp_path)
+
+    done = CliRunner().invoke(aiflow, ["db", "reset", "-y"])
+
+    assert done.exit_code == 0, done.output
+    assert deployment_id(tmp_path) != before
 
 
 def test_keys_differ_between_deployments(

@@ -6,6 +6,7 @@ import click
 
 from aiflow_core.app import App
 from aiflow_core.cli.output import confirm, yes_option
+from aiflow_core.deployment import forget_deployment
 from aiflow_core.errors import ConflictError
 
 
@@ -66,6 +67,7 @@ def reset(yes: bool) -> None:
     # Executions to come have the ids of those that were forgotten, and must not find their traces.
     for directory in ("run", "working_dir"):
         shutil.rmtree(app.home / directory, ignore_errors=True)
+    forget_deployment(app.home)
     click.echo("The database is empty.")
 
 
