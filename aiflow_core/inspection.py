@@ -123,13 +123,8 @@ def _look_in_child(wanted: Sequence[Wanted], time_limit: float) -> Iterator[Find
             lines = _Lines(pipe)
             for _ in wanted:
                 line = lines.next(time_limit)
-                if line is None:
-                    yield Finding(
-                        problem=f"it does not come back from its import in {time_limit:g} s"
-                    )
-                    return
                 if not line:
-                    yield Finding(problem=_last_words(child.wait(), said))
+                    yield Finding(problem=_fault(child, line, time_limit, said))
                     return
                 yield msgspec.json.decode(line, type=Finding)
         finally:
@@ -158,6 +153,17 @@ class _Lines:
             self._data += read
         line, _, self._data = self._data.partition(b"\n")
         return line
+
+
+def _fault(
+    child: "subprocess.Popen[bytes]", line: bytes | None, time_limit: float, said: IO[bytes]
+) -> str:
+    """Why no finding came: the child is silent, or has closed its end."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        # Who closed the pipe and goes on all the same is as good as one who is silent.
+        code = child.wait(0 if line is None else time_limit)
+        return _last_words(code, said)
+    return f"it does not come back from its import in {time_limit:g} s"
 
 
 def _last_words(code: int, said: IO[bytes]) -> str:

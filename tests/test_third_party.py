@@ -68,6 +68,7 @@ misnamed = "broken:Missing"
 no_operator = "broken:NoOperator"
 
 hangs = "broken.hangs:Anything"
+mute = "broken.mute:Anything"
 leaves = "broken.leaves:Anything"
 dies = "broken.dies:Anything"
 ends = "broken.ends:Anything"
@@ -158,7 +159,8 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> Stranger:
             "broken/broken/__init__.py": "class NoOperator:\n    pass\n",
             "broken/broken/operator.py": "import a_library_that_nobody_has\n",
             "broken/broken/hangs.py": "import time\ntime.sleep(60)\n",
-            "broken/broken/leaves.py": "import os\nprint('bye')\nos._exit(3)\n",
+            "broken/broken/leaves.py": "import os\nos.write(2, b'bye')\nos._exit(3)\n",
+            "broken/broken/mute.py": "import os, time\nos.closerange(3, 99)\ntime.sleep(60)\n",
             "broken/broken/dies.py": "import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n",
             "broken/broken/ends.py": "raise SystemExit('no such licence')\n",
             "early/pyproject.toml": EARLY_PYPROJECT,
@@ -227,7 +229,7 @@ def test_what_is_for_another_version_of_the_contracts_is_left_out(
 
 
 def test_the_doctor_finds_what_is_wrong_with_each(stranger: Stranger) -> None:
-    listed = by_name(stranger.rows("plugins", "doctor", "--timeout", "10", code=1))
+    listed = by_name(stranger.rows("plugins", "doctor", "--timeout", "6", code=1))
 
     missing = "ModuleNotFoundError: No module named 'a_library_that_nobody_has'"
     for name in ("unimportable", "deaf", "no-command"):
@@ -235,20 +237,23 @@ def test_the_doctor_finds_what_is_wrong_with_each(stranger: Stranger) -> None:
         assert (listed[name]["origin"], listed[name]["state"]) == ("broken", "broken")
     assert "has no attribute 'Missing'" in listed["misnamed"]["problem"]
     assert "'no_operator' is not a subclass of Operator" in listed["no_operator"]["problem"]
-    assert listed["hangs"]["problem"] == "it does not come back from its import in 10 s"
-    assert listed["leaves"]["problem"] == "the process that imports it exits with 3"
+    assert listed["hangs"]["problem"] == "it does not come back from its import in 6 s"
+    assert (
+        listed["leaves"]["problem"] == "the process that imports it exits with 3, after saying: bye"
+    )
     assert listed["dies"]["problem"].startswith("the process that imports it is killed by SIGSEGV")
-    assert listed["ends"]["problem"].endswith("after saying: no such licence")
+    assert listed["ends"]["problem"].endswith("does not load: SystemExit: no such licence")
     assert listed["early"]["state"] == "misfit"
     for name in ("bash", "shout", "sql", "rpc", "server"):
         assert (listed[name]["state"], listed[name]["problem"]) == ("loaded", "")
 
 
 def test_one_that_hangs_can_be_shown(stranger: Stranger) -> None:
-    (row,) = stranger.rows("plugins", "show", "hangs", "--timeout", "2")
+    for name in ("hangs", "mute"):
+        (row,) = stranger.rows("plugins", "show", name, "--timeout", "2")
 
-    assert (row["state"], row["schema"]) == ("broken", {})
-    assert row["problem"] == "it does not come back from its import in 2 s"
+        assert (row["state"], row["schema"]) == ("broken", {})
+        assert row["problem"] == "it does not come back from its import in 2 s"
 
 
 def test_broken_plugins_do_not_keep_a_workflow_from_running(stranger: Stranger) -> None:
