@@ -139,6 +139,11 @@ def kind_of(group: str) -> str:
     return "command" if group == COMMANDS_GROUP else group[len("aiflow.") :].replace("_", "-")
 
 
+def noun_of(group: str) -> str:
+    """What one plugin of the group is called in a sentence."""
+    return "observer" if group == HOOKS_GROUP else kind_of(group)
+
+
 def matches(pattern: str, plugin: Plugin) -> bool:
     """Whether an entry of an allow or deny list means the plugin: `kind:name`, or the name of a
     distribution; `*` and `?` stand for what they do in file names."""
