@@ -8,7 +8,7 @@ from enum import StrEnum
 from aiflow_core import catalog
 from aiflow_core.app import App
 from aiflow_core.catalog import HOOKS_GROUP
-from aiflow_core.inspection import TIME_LIMIT, Wanted, examined, look_at
+from aiflow_core.inspection import TIME_LIMIT, Wanted, look_at
 
 
 class State(StrEnum):
@@ -44,14 +44,19 @@ def checked(time_limit: float = TIME_LIMIT) -> Iterator[Part]:
     for one, kind, finding in zip(wanted, drivers, look_at(wanted, time_limit), strict=True):
         state = State.BROKEN if finding.problem else State.OK
         yield Part(part=kind, plugin=one.name, state=state, problem=finding.problem)
-    observers = [
-        plugin
+    # A module listens once it is installed, a class when the settings name it.
+    hooks = {
+        plugin.name: app.project.hooks.get(plugin.name)
         for plugin in catalog.plugins(HOOKS_GROUP)
-        if plugin.state is not catalog.State.DISABLED
+        if not plugin.entry.attr and plugin.state is not catalog.State.DISABLED
+    } | app.project.hooks
+    observers = [
+        Wanted(group=HOOKS_GROUP, name=name, settings=settings or {})
+        for name, settings in hooks.items()
     ]
-    for plugin, _ in examined(observers, time_limit):
-        state = State.BROKEN if plugin.problem else State.OK
-        yield Part(part="hooks", plugin=plugin.name, state=state, problem=plugin.problem)
+    for one, finding in zip(observers, look_at(observers, time_limit), strict=True):
+        state = State.BROKEN if finding.problem else State.OK
+        yield Part(part="hooks", plugin=one.name, state=state, problem=finding.problem)
     installed = catalog.plugins()
     lists = app.project.plugins
     for name, patterns in (("allow", lists.allow), ("deny", lists.deny)):

@@ -181,7 +181,9 @@ def look(wanted: Wanted) -> Finding:
     """Import the plugin here and say what there is to say."""
     try:
         found = _found(wanted)
-        if wanted.settings is not None:
+        if wanted.settings and not isinstance(found, type):
+            raise PluginError(f"The {kind_of(wanted.group)} {wanted.name!r} has no settings.")
+        if wanted.settings is not None and isinstance(found, type):
             check_settings(f"{kind_of(wanted.group)} {wanted.name!r}", found, wanted.settings)
         return _described(wanted.group, found)
     except AIFlowError as error:

@@ -393,11 +393,11 @@ class TestInstalled:
     @pytest.mark.parametrize(
         ("settings", "problem"),
         [
-            ({"gat": None}, r"No installed plugin is the observer 'gat'\. Did you mean 'gate'"),
+            ({"gat": None}, r"No plugin is the observer 'gat'\. Did you mean 'gate'"),
             ({"gate": None}, "observer 'gate' needs the setting 'word'"),
             ({"gate": {"word": "a", "time": 2}}, r"no setting 'time'\. Did you mean 'times'"),
             ({"always": {"word": "a"}}, "'always' has no settings"),
-            ({"ruin": {}}, "'ruin' cannot be used: RuntimeError: imported"),
+            ({"ruin": {}}, "observer 'ruin' does not load: RuntimeError: imported"),
         ],
     )
     def test_settings_that_do_not_fit_are_refused(

@@ -11,10 +11,9 @@ import pytest
 import yaml
 
 from aiflow_core.app import App
-from aiflow_core.specs.blob_manager import BlobManager
 from aiflow_core.specs.job import JobController
 from aiflow_core.specs.operator import Operator
-from aiflow_core.testing.blob_manager import BlobManagerContract
+from aiflow_core.testing.blob_manager import BlobManagerContract, Make
 from aiflow_core.testing.job import JobControllerContract
 from aiflow_core.testing.operator import context_of
 from aiflow_core.testing.scheduler import SchedulerContract, burier
@@ -94,9 +93,8 @@ class TestSpoolController(JobControllerContract):
 
 class TestMountedBlobManager(BlobManagerContract):
     @pytest.fixture
-    def blobs(self, tmp_path: Path) -> BlobManager:
-        made: BlobManager = BLOBS.MountedBlobManager(root_directory=str(tmp_path / "mnt"))
-        return made
+    def make(self, tmp_path: Path) -> Make:
+        return lambda root: BLOBS.MountedBlobManager(root_directory=str(tmp_path / "mnt" / root))
 
 
 def test_the_blob_manager_is_chosen_by_the_settings_of_the_page_from_the_drop_in_folder(

@@ -36,9 +36,16 @@ def list_plugins(output: str) -> None:
     from aiflow_core.catalog import plugins as every_plugin
     from aiflow_core.inspection import examined
 
-    chosen = {(f"aiflow.{kind}", d.type) for kind, d in App.configured().drivers().items()}
+    app = App.configured()
+    chosen = {(f"aiflow.{kind}", driver.type) for kind, driver in app.drivers().items()}
+    chosen |= {(HOOKS_GROUP, name) for name in app.project.hooks}
     found = every_plugin()
-    in_use = [p for p in found if p.group == HOOKS_GROUP or (p.group, p.name) in chosen]
+    # A module listens once it is installed, a class when the settings name it.
+    in_use = [
+        p
+        for p in found
+        if (p.group, p.name) in chosen or (p.group == HOOKS_GROUP and not p.entry.attr)
+    ]
     looked_at = {id(p): now for p, (now, _) in zip(in_use, examined(in_use), strict=True)}
     show([looked_at.get(id(plugin), plugin) for plugin in found], COLUMNS, output)
 
