@@ -7,6 +7,7 @@ Nothing else chooses plugins. There are three ways to run:
 * `App.client`: only a client of an AIFlow server, for the command line and `aiflow_core.ops`.
 """
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -27,6 +28,8 @@ from aiflow_core.specs.endpoint import Endpoint
 from aiflow_core.specs.event_store import EventStore
 from aiflow_core.specs.executor import Executor
 from aiflow_core.specs.scheduler import Scheduler
+
+log = logging.getLogger(__name__)
 
 INIT_COMMAND = "aiflow db init"
 
@@ -61,22 +64,29 @@ class Embedded:
 
 @dataclass(frozen=True, kw_only=True)
 class App:
-    """A deployment as the settings describe it."""
+    """A deployment as the settings describe it.
+
+    Attributes:
+        notices: what is to be said of the settings before they are used.
+    """
 
     home: Path
     server: ServerSettings
     clients: ClientSettings
     project: ProjectSettings = field(default_factory=ProjectSettings)
     clock: Clock = field(default_factory=Clock)
+    notices: tuple[str, ...] = ()
 
     @classmethod
     def configured(cls) -> "App":
         """As the files of `AIFLOW_HOME`, `project.yaml` and the environment say."""
+        server, clients = config.read_server(), config.read_client()
         return cls(
             home=config.home(),
-            server=config.server_settings(),
-            clients=config.client_settings(),
+            server=server.settings,
+            clients=clients.settings,
             project=config.project_settings(),
+            notices=(*server.notices, *clients.notices),
         )
 
     # --- one by one ----------------------------------------------------------------------------
@@ -139,6 +149,8 @@ class App:
     def serve(self, stack: ExitStack) -> str:
         """Run the AIFlow server on `stack`; returns the address at which it answers."""
         stack.enter_context(_told_to_children(self.home))
+        for notice in self.notices:
+            log.warning("%s", notice)
         hooks = self.hooks(stack)
         with _told(stack, hooks, "aiflow") as parts:
             events: EventStore = self._made("event_store")
@@ -230,10 +242,14 @@ class App:
             type="event",
             config={
                 "uri": self.server.metadata_backend_uri,
+                "pool_enabled": self.server.sql_alchemy_pool_enabled,
                 "pool_size": self.server.sql_alchemy_pool_size,
                 "max_overflow": self.server.sql_alchemy_max_overflow,
                 "ha": self.server.enable_ha,
                 "ha_ttl": self.server.ha_ttl_ms / 1000,
+                "heartbeat_timeout": self.server.task_heartbeat_timeout,
+                "heartbeat_interval": self.server.task_heartbeat_interval,
+                "heartbeat_check_interval": self.server.task_executor_heartbeat_check_interval,
             },
         )
 

@@ -20,17 +20,19 @@ def init() -> None:
 
     home = settings.home()
     home.mkdir(parents=True, exist_ok=True)
-    _write(home / "aiflow_server.yaml", settings.SERVER_FILE)
-    _write(home / "aiflow_client.yaml", settings.CLIENT_FILE)
+    for name, kind, whose in (
+        ("aiflow_server.yaml", settings.ServerSettings, "the AIFlow server"),
+        ("aiflow_client.yaml", settings.ClientSettings, "AIFlow's clients"),
+    ):
+        title = f"Settings of {whose}. ${{AIFLOW_HOME}} is the directory of this file."
+        _write(home / name, settings.default_file(kind, title))
 
 
 def _in_effect() -> dict[str, Any]:
     """Options of the server and of clients; files, environment and defaults taken together."""
-    from aiflow_core.config import client_settings, server_settings
-    from aiflow_core.model.serialization import to_plain
+    from aiflow_core.config import read_client, read_server
 
-    values: dict[str, Any] = to_plain(server_settings()) | to_plain(client_settings())
-    return values
+    return read_server().shown | read_client().shown
 
 
 def _write(path: Path, text: str) -> None:

@@ -8,9 +8,13 @@ import re
 from datetime import timedelta
 
 from aiflow_core.clock import to_datetime, to_ms
-from aiflow_core.errors import DefinitionError
+from aiflow_core.errors import DefinitionError, UsageError
 
 _LONGEST = timedelta(days=3660)
+
+FOREVER = "forever"
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}  # seconds
+_LONGEST_KEPT = 1000 * 366 * _UNITS["d"]
 
 _FORMS = (
     "Write 'cron@m h dom mon dow' (five fields) or 'interval@days hours minutes seconds', for "
@@ -75,3 +79,22 @@ def _interval(text: str) -> timedelta | None:
     except OverflowError:
         return None
     return period if timedelta(milliseconds=1) <= period <= _LONGEST else None
+
+
+def retention_ms(text: str) -> int | None:
+    """How long something is kept, in milliseconds: a number with a unit behind it (`s`, `m`, `h`,
+    `d`, `w`), as `30d`; None for `forever`. `UsageError` for what is neither."""
+    if text.strip() == FOREVER:
+        return None
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhdw])\s*", text)
+    if found is None or not 0 < float(found[1]) * _UNITS[found[2]] <= _LONGEST_KEPT:
+        raise UsageError(
+            f"{text!r} is not a length of time",
+            next_step="Write a number with s, m, h, d or w behind it, for example 30d, or forever.",
+        )
+    return round(float(found[1]) * _UNITS[found[2]] * 1000)
+
+
+def check_retention(text: str) -> None:
+    """Raise `UsageError` unless `retention_ms` understands it."""
+    retention_ms(text)

@@ -375,22 +375,21 @@ def config() -> None:
 @config.command("init")
 def init_config() -> None:
     """Writes the default configuration file; an existing one is left as it is."""
-    from aiflow_notification_server.settings import FILE, settings_file
+    from aiflow_core.config import default_file
+    from aiflow_notification_server.settings import TITLE, NotificationSettings, settings_file
 
     path = settings_file()
     path.parent.mkdir(parents=True, exist_ok=True)
-    if write_new(path, FILE):
+    if write_new(path, default_file(NotificationSettings, TITLE)):
         click.echo(f"Notification server config generated at {path}")
     else:
         click.echo(f"The notification server config exists already: {path}", err=True)
 
 
 def _in_effect() -> dict[str, Any]:
-    from aiflow_core.model.serialization import to_plain
-    from aiflow_notification_server.settings import settings
+    from aiflow_notification_server.settings import read_settings
 
-    values: dict[str, Any] = to_plain(settings())
-    return values
+    return read_settings().shown
 
 
 add_show_commands(config, _in_effect)

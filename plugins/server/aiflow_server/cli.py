@@ -3,6 +3,7 @@
 import sys
 from contextlib import ExitStack
 from datetime import datetime
+from pathlib import Path
 
 import click
 
@@ -52,7 +53,7 @@ def status() -> None:
 
 
 def _start_in_background(app: App) -> None:
-    log_file = app.home / "logs" / f"aiflow_server-{datetime.now():%Y%m%d-%H%M%S}.log"
+    log_file = Path(app.server.log_dir) / f"aiflow_server-{datetime.now():%Y%m%d-%H%M%S}.log"
     daemon = app.daemon()
     click.echo("Starting AIFlow Server in daemon mode")
     click.echo(f"AIFlow server log: {log_file}")
