@@ -45,6 +45,7 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.pool import NullPool
 from sqlalchemy.sql.functions import FunctionElement
 
 from aiflow_core.errors import ConfigError, NoRoomError, UnavailableError
@@ -126,16 +127,26 @@ def same_database(one: str, other: str) -> bool:
     return _url(one) == _url(other)
 
 
-def open_engine(uri: str, **pool: Any) -> Engine:
-    """The engine of a database URI.
+def open_engine(
+    uri: str, *, pool_enabled: bool = True, pool_size: int = 5, max_overflow: int = 10
+) -> Engine:
+    """The engine of a database URI; `ConfigError` for a URI that is none.
 
-    `pool` are SQLAlchemy's pool options; SQLite ignores them. `ConfigError` for a URI that is none.
+    SQLite ignores the options of the pool.
+
+    Args:
+        pool_enabled: without, each use opens a connection of its own.
+        pool_size: connections that are kept open (0: no limit); `max_overflow` more may be opened
+            (-1: no limit).
     """
     url = _url(uri)
     if url.get_backend_name() == "sqlite":
         return _open_sqlite(url)
+    pool: dict[str, Any] = {"poolclass": NullPool}
+    if pool_enabled:
+        pool = {"pool_size": pool_size, "max_overflow": max_overflow, "pool_pre_ping": True}
     try:
-        engine = create_engine(url, isolation_level="READ COMMITTED", pool_pre_ping=True, **pool)
+        engine = create_engine(url, isolation_level="READ COMMITTED", **pool)
     except ModuleNotFoundError as error:
         extra = _EXTRAS.get(str(error.name), str(error.name))
         raise ConfigError(
@@ -299,6 +310,13 @@ def _alembic(package: str, connection: Connection) -> Any:
     return config
 
 
+def _without_secrets(uri: str) -> str:
+    """What may be said of a text that should be a URI: neither a password in it nor, where it looks
+    like none, the text itself, which may be one."""
+    scheme, is_uri, rest = uri.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}" if is_uri else "What is set"
+
+
 def _url(uri: str) -> URL:
     try:
         url = make_url(uri)
@@ -307,7 +325,7 @@ def _url(uri: str) -> URL:
         url.get_dialect()
     except (ArgumentError, NoSuchModuleError) as error:
         raise ConfigError(
-            f"{uri.partition('@')[2] or uri!r} is not the URI of a database.",
+            f"{_without_secrets(uri)} is not the URI of a database.",
             next_step="Write for example sqlite:////path/to/file.db, "
             "postgresql://user@host/name or mysql://user@host/name.",
         ) from error

@@ -214,6 +214,8 @@ def deployed(
             "local_executor_parallelism": str(parallelism),
             "enable_ha": str(ha or servers > 1),
             "ha_ttl_ms": str(round(lease * 1000)),
+            "task_heartbeat_timeout": str(lease),
+            "task_executor_heartbeat_check_interval": "1",
         }
         members = [prepared(root / str(n), notification, **settings) for n in numbers]
         addresses = _introduce(members, wiring)

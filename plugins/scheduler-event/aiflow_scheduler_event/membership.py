@@ -11,6 +11,7 @@ import logging
 import threading
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from aiflow_core.clock import Clock
@@ -28,13 +29,50 @@ _LIVES = 2 / 3
 _LONGEST_PAUSE = 1.0
 
 
+@dataclass(frozen=True)
+class Heartbeats:
+    """How a server says that it lives and can look after its tasks, and how others notice when it
+    does not. All in seconds.
+
+    Attributes:
+        timeout: that the lease of a worker lasts.
+        interval: between two renewals of it, a third of that at most; 0 is as often as possible.
+        check_interval: between two looks of the leader for leases that have run out; likewise.
+    """
+
+    timeout: float
+    interval: float = 0.0
+    check_interval: float = 0.0
+
+    @property
+    def renew_every(self) -> float:
+        return min(self.interval, self.timeout / 3)
+
+
+class _Pace:
+    """Says when it is time for something again."""
+
+    def __init__(self, clock: Clock, seconds: float) -> None:
+        self._clock = clock
+        self._seconds = seconds
+        self._last: float | None = None
+
+    def is_due(self) -> bool:
+        now = self._clock.monotonic()
+        return self._last is None or now - self._last >= self._seconds
+
+    def done(self) -> None:
+        self._last = self._clock.monotonic()
+
+
 class Membership:
     """Keeps the leases of this server. `run` is the body of a thread.
 
     Args:
         server: names this server; the same after a restart.
         worker: names it as long as its machine is up.
-        ttl: seconds that a lease lasts.
+        ttl: seconds that the lease of the leader lasts.
+        heartbeats: of this server as a worker.
         ha: there may be other servers.
         renew: told until when (of the monotonic clock) the attempts of this server may live.
         given_up: called when the others have done so with this server, before it comes back; when
@@ -51,6 +89,7 @@ class Membership:
         worker: str,
         *,
         ttl: float,
+        heartbeats: Heartbeats,
         ha: bool,
         renew: Callable[[float], None],
         given_up: Callable[[], None],
@@ -62,6 +101,9 @@ class Membership:
         self._server = server
         self._name = worker
         self._ttl = ttl
+        self._heartbeats = heartbeats
+        self._renewal = _Pace(clock, heartbeats.renew_every)
+        self._check = _Pace(clock, heartbeats.check_interval)
         self._ha = ha
         self._renew = renew
         self._was_given_up = given_up
@@ -127,7 +169,7 @@ class Membership:
     def run(self) -> None:
         """Keep the leases until closed, then give them up."""
         while not self._closed.is_set():
-            self._clock.wait(self._closed, min(self._ttl / 3, _LONGEST_PAUSE if self._ha else 10.0))
+            self._clock.wait(self._closed, self._pause)
             if not self._closed.is_set():
                 self.attend()
         self._leave()
@@ -139,13 +181,14 @@ class Membership:
     def attend(self) -> None:
         """Renew what this server holds, and take what it can get."""
         try:
-            if self._ha:
+            if self._ha and (self._worker is None or self._renewal.is_due()):
                 self._work()
             self._attend_leadership()
             if self._ha:
                 self._look_after_own()
-            if self._ha and self._leads is not None:
+            if self._ha and self._leads is not None and self._check.is_due():
                 self._look_after_others()
+                self._check.done()
             self._away = False
         except UnavailableError as error:
             if not self._away:
@@ -154,15 +197,16 @@ class Membership:
 
     def _work(self) -> None:
         before = self._clock.monotonic()
-        if self._worker is not None and not self._leases.renew(self._worker, self._ttl_ms):
+        if self._worker is not None and not self._leases.renew(self._worker, self._timeout_ms):
             log.warning("This server was given up for lost; what it ran is ended")
             self._worker = None
             self._was_given_up()
             before = self._clock.monotonic()
         if self._worker is None:
-            self._worker = self._leases.take(WORKER + self._name, self._name, self._ttl_ms)
+            self._worker = self._leases.take(WORKER + self._name, self._name, self._timeout_ms)
         if self._worker is not None:
-            self._renew(before + self._ttl * _LIVES)
+            self._renew(before + self._heartbeats.timeout * _LIVES)
+            self._renewal.done()
 
     def _attend_leadership(self) -> None:
         if self._leads is not None:
@@ -202,8 +246,18 @@ class Membership:
             log.warning("The leases run out by themselves: %s", error)
 
     @property
+    def _pause(self) -> float:
+        if not self._ha:
+            return min(self._ttl / 3, 10.0)
+        return min(self._ttl / 3, self._heartbeats.timeout / 3, _LONGEST_PAUSE)
+
+    @property
     def _ttl_ms(self) -> int:
         return round(self._ttl * 1000)
+
+    @property
+    def _timeout_ms(self) -> int:
+        return round(self._heartbeats.timeout * 1000)
 
 
 def name_of(home: Path) -> str:

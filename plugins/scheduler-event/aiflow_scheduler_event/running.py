@@ -19,7 +19,7 @@ from aiflow_scheduler_event.conditions import ConditionHosts
 from aiflow_scheduler_event.figures import Figures
 from aiflow_scheduler_event.leases import Lease, Leases
 from aiflow_scheduler_event.loop import Loop
-from aiflow_scheduler_event.membership import Membership
+from aiflow_scheduler_event.membership import Heartbeats, Membership
 from aiflow_scheduler_event.reporter import Reporter, report_event
 from aiflow_scheduler_event.state import Evaluate, OutboxEntry, Publish, State, Stop, Submit
 from aiflow_scheduler_event.store import Store, alive_tasks
@@ -50,13 +50,15 @@ class Running:
         worker: str,
         ha: bool,
         ha_ttl: float,
+        heartbeats: Heartbeats | None = None,
     ) -> None:
+        """`heartbeats` are as long as the leader's lease when nothing else is said."""
         clock = deployment.clock
         self.events = events
         self._store = store
         self._executor = executor
         self._me = worker
-        self._ha_ttl = ha_ttl
+        self._heartbeats = heartbeats or Heartbeats(ha_ttl)
         self._claiming = ha
         self._claimed: set[AttemptKey] = set()
         self._is_heir = False
@@ -69,6 +71,7 @@ class Running:
             server,
             worker,
             ttl=ha_ttl,
+            heartbeats=self._heartbeats,
             ha=ha,
             renew=executor.renew,
             given_up=self._let_go,
@@ -180,7 +183,8 @@ class Running:
 
     def _report_lost(self) -> None:
         for key, namespace, workflow_name in self._claims.lost():
-            reason = f"lost with its server, which was not heard of for {self._ha_ttl:g} s"
+            silence = f"{self._heartbeats.timeout:g} s"
+            reason = f"lost with its server, which was not heard of for {silence}"
             report = AttemptReport(key=key, status=TaskStatus.FAILED, reason=reason)
             self.reporter.append(report_event(namespace, workflow_name, report))
 

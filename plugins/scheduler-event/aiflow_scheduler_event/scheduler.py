@@ -73,7 +73,7 @@ from aiflow_scheduler_event.commands import (
     SubmitWorkflow,
 )
 from aiflow_scheduler_event.conditions import ConditionHosts, Limits
-from aiflow_scheduler_event.membership import name_of, worker_of
+from aiflow_scheduler_event.membership import Heartbeats, name_of, worker_of
 from aiflow_scheduler_event.running import Running
 from aiflow_scheduler_event.state import DeadLetter as KeptLetter
 from aiflow_scheduler_event.state import Reply
@@ -113,6 +113,7 @@ class EventScheduler(
 
     Args:
         uri: of the database for the metadata.
+        pool_enabled: whether connections to the database are kept open.
         pool_size: connections kept open (0: no limit); `max_overflow` more may be opened.
         command_timeout: seconds that a call waits for its effect.
         condition_time_limit: seconds that a user's condition may take for one event.
@@ -122,13 +123,18 @@ class EventScheduler(
         python: the interpreter in which users' conditions are evaluated.
         ha: there may be other servers on the same database, one of which schedules; where that one
             dies, another goes on.
-        ha_ttl: seconds after which one that was not heard of counts as dead, and before which its
-            attempts have been ended where nobody else can see them.
+        ha_ttl: seconds after which the one that schedules counts as dead when it was not heard of.
+        heartbeat_timeout: seconds after which the attempts of one that was not heard of count as
+            lost, and before which it has ended them itself where nobody else can see them; None is
+            `ha_ttl`.
+        heartbeat_interval: seconds between two signs of life, and `heartbeat_check_interval`
+            between two looks for them.
     """
 
     def __init__(
         self,
         uri: str,
+        pool_enabled: bool = True,
         pool_size: int = 5,
         max_overflow: int = 10,
         command_timeout: float = 30.0,
@@ -139,6 +145,9 @@ class EventScheduler(
         python: str = sys.executable,
         ha: bool = False,
         ha_ttl: float = 10.0,
+        heartbeat_timeout: float | None = None,
+        heartbeat_interval: float = 0.0,
+        heartbeat_check_interval: float = 0.0,
     ) -> None:
         self._limits = Limits.checked(
             time_limit=condition_time_limit,
@@ -146,11 +155,18 @@ class EventScheduler(
             tries=condition_tries,
             hosts=condition_hosts,
         )
-        self._store = Store(uri, pool_size=pool_size, max_overflow=max_overflow)
+        self._store = Store(
+            uri, pool_enabled=pool_enabled, pool_size=pool_size, max_overflow=max_overflow
+        )
         self._command_timeout = command_timeout
         self._python = python
         self._ha = ha
         self._ha_ttl = ha_ttl
+        self._heartbeats = Heartbeats(
+            timeout=ha_ttl if heartbeat_timeout is None else heartbeat_timeout,
+            interval=heartbeat_interval,
+            check_interval=heartbeat_check_interval,
+        )
         self._running: Running | None = None
         self._redriving = threading.Lock()
 
@@ -190,6 +206,7 @@ class EventScheduler(
             worker=worker_of(deployment.home),
             ha=self._ha,
             ha_ttl=self._ha_ttl,
+            heartbeats=self._heartbeats,
         )
         hosts = ConditionHosts(
             blobs,

@@ -132,9 +132,10 @@ class Store:
 
     log: SharesDatabase | None = None
 
-    def __init__(self, uri: str, *, pool_size: int = 5, max_overflow: int = 10) -> None:
+    def __init__(self, uri: str, **pool: Any) -> None:
+        """`pool`: as for `open_engine`."""
         self.uri = uri
-        self.engine: Engine = open_engine(uri, pool_size=pool_size, max_overflow=max_overflow)
+        self.engine: Engine = open_engine(uri, **pool)
         self._known = Counters()
         self._statements = _Statements()
 
