@@ -5,6 +5,7 @@ the process is gone, however it went; so a file that a crash left behind blocks 
 recycled pid is never taken for the server. Processes that the server forks do not inherit the lock.
 """
 
+import errno
 import fcntl
 import json
 import logging
@@ -21,7 +22,14 @@ from pathlib import Path
 from types import FrameType
 
 from aiflow_core.clock import Clock
-from aiflow_core.errors import AIFlowError, ConflictError, NotFoundError, WaitTimeoutError
+from aiflow_core.errors import (
+    AIFlowError,
+    ConfigError,
+    ConflictError,
+    NoRoomError,
+    NotFoundError,
+    WaitTimeoutError,
+)
 
 _READY_FD = "AIFLOW_READY_FD"
 
@@ -69,7 +77,9 @@ class Daemon:
         pid = self.pid()
         if pid is not None:
             raise self._running()
-        log_file.parent.mkdir(parents=True, exist_ok=True)
+        with _writable(log_file):
+            log_file.parent.mkdir(parents=True, exist_ok=True)
+            log_file.touch()
         ours, theirs = os.pipe()
         with open(ours, "rb") as answers:
             with open(theirs, "wb"), log_file.open("ab") as log:
@@ -161,19 +171,38 @@ def held(pid_file: Path, conflict: ConflictError, clock: Clock) -> Iterator[None
     Raises `conflict` when another process holds it. While it is held, this process must not open
     the file elsewhere: the lock would go with the first descriptor that is closed.
     """
-    pid_file.parent.mkdir(parents=True, exist_ok=True)
+    with _writable(pid_file):
+        pid_file.parent.mkdir(parents=True, exist_ok=True)
     deadline = clock.monotonic() + _PATIENCE
     while (fd := _lock(pid_file)) is None:
         if clock.monotonic() > deadline:
             raise conflict
         clock.wait(threading.Event(), _POLL)
     try:
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        with _writable(pid_file):
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         yield
     finally:
         pid_file.unlink(missing_ok=True)
         os.close(fd)
+
+
+@contextmanager
+def _writable(file: Path) -> Iterator[None]:
+    """Say in words why a file cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise NoRoomError(
+                f"The file {file} cannot be written: {error.strerror}.",
+                next_step="Make room on its disk, then start again.",
+            ) from error
+        raise ConfigError(
+            f"The file {file} cannot be written: {error.strerror}.",
+            next_step="Let this user write there, or choose another home.",
+        ) from error
 
 
 class NotRunningError(NotFoundError):
@@ -198,7 +227,8 @@ def log_to_stderr() -> None:
 
 def _lock(pid_file: Path) -> int | None:
     """The locked pid file, opened; None when another process holds the lock."""
-    fd = os.open(pid_file, os.O_RDWR | os.O_CREAT, 0o644)
+    with _writable(pid_file):
+        fd = os.open(pid_file, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # The process before may have removed the file after it was opened here.

@@ -1,5 +1,6 @@
 """Servers as processes: each test runs real ones."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -10,7 +11,13 @@ from pathlib import Path
 import pytest
 
 from aiflow_core.daemon import Daemon, NotRunningError
-from aiflow_core.errors import AIFlowError, ConfigError, ConflictError, WaitTimeoutError
+from aiflow_core.errors import (
+    AIFlowError,
+    ConfigError,
+    ConflictError,
+    NoRoomError,
+    WaitTimeoutError,
+)
 
 SERVER = """
 import sys
@@ -166,3 +173,29 @@ def test_a_server_in_the_foreground_ends_gracefully(daemon: Daemon, number: int)
 
     assert unwound(daemon)
     assert not daemon.pid_file.exists()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_under_the_pid_file_is_said_to_be_full(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def full(*arguments: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "pwrite", full)
+
+    with pytest.raises(NoRoomError, match=r"test\.pid cannot be written.*Make room"):
+        daemon.run(lambda stack: pytest.fail("it has started"))
+    assert not daemon.pid_file.exists()
+
+
+def test_a_home_in_which_nobody_may_write_is_named(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object, **more: object) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+
+    with pytest.raises(ConfigError, match=r"test\.pid cannot be written: Permission denied"):
+        daemon.run(lambda stack: pytest.fail("it has started"))
