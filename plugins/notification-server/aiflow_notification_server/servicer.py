@@ -5,7 +5,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial, wraps
-from itertools import chain
 from typing import Any
 
 import grpc
@@ -14,7 +13,7 @@ from aiflow_core.clock import Clock
 from aiflow_core.crash import crash_point
 from aiflow_core.errors import AIFlowError, UsageError
 from aiflow_core.model.event import Event, EventFilter, EventType, new_event_id
-from aiflow_core.specs.event_store import EventStore, Member, PageSize
+from aiflow_core.specs.event_store import EventStore, Member, PageSize, characters
 from aiflow_notification_server.client_ids import ClientIds
 from aiflow_notification_server.errors import TooManyStreamsError, as_status
 from aiflow_notification_server.log_tail import LogTail
@@ -32,6 +31,12 @@ from aiflow_notification_server.protocol.notification_service_pb2_grpc import (
 )
 
 _PUBLIC = EventFilter(types=PUBLIC_TYPES)
+
+MOST_ANSWERED = 64 * 1024 * 1024
+"""Characters of events in one answer of the original protocol."""
+
+# What an event takes beside its key, value and context; about.
+_EVENT_OVERHEAD = 200
 
 
 class Waiting:
@@ -303,8 +308,23 @@ class NotificationServicer(NotificationServiceServicer):
     ) -> pb.ListEventsResponse:
         if timeout > 0:
             return self._poll(wanted, after, end, timeout, context)
-        pages = self._pages(wanted, after, end or None, limit=sys.maxsize)
-        return pb.ListEventsResponse(events=map(event_to_proto, chain.from_iterable(pages)))
+        return pb.ListEventsResponse(events=map(event_to_proto, self._all(wanted, after, end)))
+
+    def _all(self, wanted: EventFilter, after: int, end: int) -> list[Event]:
+        """The events of one answer, in memory. `UsageError` when they are too many for that: the
+        original protocol knows no pages, and half an answer would look like a whole one."""
+        found: list[Event] = []
+        size = 0
+        for events in self._pages(wanted, after, end or None, limit=sys.maxsize):
+            found += events
+            size += sum(map(characters, events)) + len(events) * _EVENT_OVERHEAD
+            if size > MOST_ANSWERED:
+                raise UsageError(
+                    f"These are too many events for one answer: up to offset {found[-1].offset} "
+                    f"they take {size} characters, at most {MOST_ANSWERED} are allowed.",
+                    next_step="Ask for them in parts, with begin_offset and end_offset.",
+                )
+        return found
 
     def _pages(
         self, wanted: EventFilter, after: int, until: int | None, limit: int

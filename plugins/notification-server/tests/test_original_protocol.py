@@ -14,6 +14,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from aiflow_core.model.event import Event, EventType
 from aiflow_core.testing.clock import ManualClock
 from aiflow_core.testing.event_store import MemoryEventStore
+from aiflow_notification_server import servicer
 
 SUCCESS, ERROR = 0, 1
 
@@ -259,6 +260,22 @@ def test_a_long_log_is_listed_whole(call: Any, log: MemoryEventStore) -> None:
     log.append([Event("k") for _ in range(2500)])
 
     assert len(call("listAllEvents").events) == 2500
+
+
+@pytest.mark.parametrize("method", ["listEvents", "listAllEvents"])
+def test_an_answer_that_would_be_too_long_is_refused_and_can_be_had_in_parts(
+    call: Any, log: MemoryEventStore, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    monkeypatch.setattr(servicer, "MOST_ANSWERED", 100_000)
+    log.append([Event("k", "x" * 1000) for _ in range(200)])
+
+    whole = call(method)
+    parts = [call(method, start_offset=n, end_offset=n + 50) for n in range(0, 200, 50)]
+
+    assert whole.return_code == ERROR
+    assert "begin_offset and end_offset" in whole.return_msg
+    assert not whole.events
+    assert [event.offset for part in parts for event in part.events] == list(range(1, 201))
 
 
 def test_listing_begins_at_a_time(call: Any, log: MemoryEventStore, clock: ManualClock) -> None:
