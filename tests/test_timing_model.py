@@ -85,3 +85,36 @@ def test_the_zone_of_the_machine_does_not_matter(zone: str, expression: str) -> 
 @pytest.mark.parametrize("hour", ["5-5", "5-5/3", "5-5,5"])
 def test_a_range_of_one_hour_is_one_hour(hour: str) -> None:
     assert next_fire(f"cron@0 {hour} * * *", at(2024, 5, 1, 5)) == at(2024, 5, 2, 5)
+
+
+@pytest.mark.parametrize(
+    ("cron", "after", "expected"),
+    [
+        # The hour from 2 to 3 is left out on 31 March 2024.
+        ("30 2 * * *", "2024-03-31 01:00+01:00", "2024-03-31 03:30+02:00"),
+        ("30 2 * * *", "2024-03-31 03:30+02:00", "2024-04-01 02:30+02:00"),
+        ("*/20 * * * *", "2024-03-31 01:40+01:00", "2024-03-31 03:00+02:00"),
+        ("0 3 * * *", "2024-03-31 01:59+01:00", "2024-03-31 03:00+02:00"),
+        # It is there twice on 27 October 2024.
+        ("30 2 * * *", "2024-10-27 01:00+02:00", "2024-10-27 02:30+02:00"),
+        ("30 2 * * *", "2024-10-27 02:30+02:00", "2024-10-28 02:30+01:00"),
+        ("30 2 * * *", "2024-10-27 02:10+01:00", "2024-10-28 02:30+01:00"),
+        ("*/20 * * * *", "2024-10-27 02:40+02:00", "2024-10-27 02:00+01:00"),
+        ("*/20 * * * *", "2024-10-27 02:40+01:00", "2024-10-27 03:00+01:00"),
+        ("15 * * * *", "2024-10-27 02:15+02:00", "2024-10-27 02:15+01:00"),
+        ("0 12 29 2 *", "2024-02-29 13:00+01:00", "2028-02-29 12:00+01:00"),
+    ],
+)
+def test_a_cron_expression_goes_through_the_change_of_the_hour(
+    cron: str, after: str, expected: str
+) -> None:
+    found = next_fire(f"cron@{cron}", to_ms(datetime.fromisoformat(after)), "Europe/Berlin")
+
+    assert found == to_ms(datetime.fromisoformat(expected))
+
+
+@settings(max_examples=60, deadline=None)
+@given(moment=MOMENTS, zone=st.sampled_from(ZONES))
+def test_a_minute_of_any_time_zone_is_a_minute(moment: int, zone: str) -> None:
+    expected = (moment // MINUTE + 1) * MINUTE
+    assert next_fire("cron@* * * * *", moment, zone) == expected

@@ -1,5 +1,7 @@
 """The commands `aiflow workflow-schedule ...`."""
 
+from typing import Any
+
 import click
 
 from aiflow_core.cli.output import namespace_option
@@ -15,13 +17,33 @@ workflow_schedule.help = "Manages the periodic schedules of the workflow."
 @click.argument("workflow_name")
 @click.argument("expression")
 @namespace_option
-def add(workflow_name: str, expression: str, namespace: str) -> None:
+@click.option(
+    "--time-zone",
+    default="UTC",
+    show_default=True,
+    help="Whose clock a cron expression reads, as in Europe/Berlin.",
+)
+@click.option("--start", help="No tick before, as in '2026-01-31 06:00', in the time zone.")
+@click.option("--end", help="No tick after.")
+@click.option(
+    "--catch-up",
+    type=click.Choice(["none", "once", "all"]),
+    default="once",
+    show_default=True,
+    help="How many of the ticks that were missed are made up for.",
+)
+@click.option(
+    "--max-active-runs",
+    type=click.IntRange(min=1),
+    help="So many executions by schedules may run when one is started.",
+)
+def add(workflow_name: str, expression: str, namespace: str, **options: Any) -> None:
     """Creates a new schedule for a workflow.
 
-    EXPRESSION is 'cron@minute hour day-of-month month day-of-week' (UTC) or
+    EXPRESSION is 'cron@minute hour day-of-month month day-of-week' or
     'interval@days hours minutes seconds'.
     """
     from aiflow_core import ops
 
-    schedule = ops.add_workflow_schedule(expression, workflow_name, namespace)
+    schedule = ops.add_workflow_schedule(expression, workflow_name, namespace, **options)
     click.echo(f"Workflow schedule: {schedule.id} created.")

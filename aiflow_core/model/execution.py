@@ -7,6 +7,7 @@ from typing import Any
 
 from aiflow_core.model.condition import AnyCondition
 from aiflow_core.model.event import Event
+from aiflow_core.model.schedule import ScheduleOptions
 from aiflow_core.model.serialization import Value, decode, encode
 from aiflow_core.model.status import ExecutionType, TaskStatus, WorkflowStatus
 from aiflow_core.model.workflow import TaskDefinition, WorkflowDefinition
@@ -100,13 +101,16 @@ class TaskExecution(Value, frozen=True):
 
 
 class WorkflowSchedule(Value, frozen=True):
-    """Starts executions of a workflow by the clock."""
+    """Starts executions of a workflow by the clock. `waiting` ticks are made up for as soon as the
+    limit of its options lets them."""
 
     id: int
     workflow_id: int
     expression: str
     create_time: datetime
     is_paused: bool = False
+    options: ScheduleOptions = ScheduleOptions()
+    waiting: int = 0
 
 
 class WorkflowTrigger(Value, frozen=True):

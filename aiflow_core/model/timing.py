@@ -1,16 +1,21 @@
 """Time expressions of schedules and periodic tasks: what they may be, and when they fire next.
 
 Two forms, as the manual has them: `cron@minute hour day-of-month month day-of-week` (five fields,
-UTC) and `interval@days hours minutes seconds`. Pure functions of the expression and a moment.
+by the clock of a time zone) and `interval@days hours minutes seconds`. Pure functions of the
+expression and a moment.
 """
 
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
 
 from aiflow_core.clock import to_datetime, to_ms
 from aiflow_core.errors import DefinitionError, UsageError
 
 _LONGEST = timedelta(days=3660)
+
+# No clock has ever been put forward or back by more, but for a change of the date line.
+_TURN_MS = 4 * 3600 * 1000
 
 FOREVER = "forever"
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}  # seconds
@@ -49,9 +54,14 @@ def check_expression(expression: str) -> None:
         raise DefinitionError(f"{expression!r} is not a time expression.", next_step=_FORMS)
 
 
-def next_fire(expression: str, after_ms: int) -> int | None:
+def next_fire(expression: str, after_ms: int, time_zone: str = "UTC") -> int | None:
     """The first moment after `after_ms` (both milliseconds since the epoch) at which the expression
-    fires; None when there is none. An interval counts from `after_ms`."""
+    fires; None when there is none. An interval counts from `after_ms`.
+
+    Where clocks are put forward, a time of day that is left out comes as much later. Where they are
+    put back, a time of day that there is twice counts once, the first time; an expression with a
+    `*` for the hour goes by the time that passes, and fires both times.
+    """
     kind, _, rest = expression.partition("@")
     if kind == "interval":
         period = _interval(rest)
@@ -59,9 +69,34 @@ def next_fire(expression: str, after_ms: int) -> int | None:
     from croniter import CroniterBadDateError, croniter
 
     try:
-        return to_ms(croniter(_cron(rest), to_datetime(after_ms)).get_next(type(to_datetime(0))))
+        if time_zone != "UTC":
+            return _next_in(ZoneInfo(time_zone), rest, after_ms)
+        return to_ms(croniter(_cron(rest), to_datetime(after_ms)).get_next(datetime))
     except CroniterBadDateError:
         return None
+
+
+def _next_in(zone: ZoneInfo, cron: str, after_ms: int) -> int:
+    """The first moment at which the clock of a time zone shows what the expression says."""
+    from croniter import croniter
+
+    after = to_datetime(after_ms).astimezone(zone)
+    wall = after.replace(tzinfo=None)
+    around = (to_datetime(after_ms + side).astimezone(zone) for side in (-_TURN_MS, _TURN_MS))
+    turns = any(moment.utcoffset() != after.utcoffset() for moment in around)
+    # Where clocks are put back, what comes next may show an earlier time of day.
+    turn = timedelta(milliseconds=_TURN_MS if turns else 0)
+    times = croniter(_cron(cron), wall - turn)
+    goes_by_passing_time = cron.split()[1].startswith("*")
+    first: int | None = None
+    while True:
+        shown = times.get_next(datetime)
+        for fold in (0, 1) if goes_by_passing_time else (0,):
+            moment = to_ms(shown.replace(tzinfo=zone, fold=fold))
+            if moment > after_ms:
+                first = moment if first is None else min(first, moment)
+        if first is not None and shown >= wall + turn:
+            return first
 
 
 def _cron(text: str) -> str:

@@ -1,16 +1,42 @@
 """Operations on workflow schedules."""
 
+from datetime import datetime
+
 from aiflow_core.model.execution import WorkflowSchedule
+from aiflow_core.model.schedule import CatchUp, schedule_options
 from aiflow_core.model.workflow import DEFAULT_NAMESPACE
 from aiflow_core.ops.client import server
 
 
 def add_workflow_schedule(
-    expression: str, workflow_name: str, namespace: str = DEFAULT_NAMESPACE
+    expression: str,
+    workflow_name: str,
+    namespace: str = DEFAULT_NAMESPACE,
+    *,
+    time_zone: str = "UTC",
+    start: datetime | str | None = None,
+    end: datetime | str | None = None,
+    catch_up: str = CatchUp.ONCE,
+    max_active_runs: int | None = None,
 ) -> WorkflowSchedule:
-    """Start executions by the clock, at the times of `expression` (`aiflow_core.model.timing`)."""
+    """Start executions by the clock, at the times of `expression` (`aiflow_core.model.timing`).
+
+    Args:
+        time_zone: whose clock a cron expression reads, as `Europe/Berlin`.
+        start: no tick before; `end`: none after. A datetime, or text as in ISO 8601; in `time_zone`
+            unless it says another.
+        catch_up: `none`, `once` or `all` of the ticks that were missed.
+        max_active_runs: so many executions by schedules may run when one is started.
+    """
+    options = schedule_options(
+        time_zone=time_zone,
+        start=start,
+        end=end,
+        catch_up=catch_up,
+        max_active_runs=max_active_runs,
+    )
     with server() as client:
-        return client.add_workflow_schedule(expression, workflow_name, namespace)
+        return client.add_workflow_schedule(expression, workflow_name, namespace, options)
 
 
 def get_workflow_schedule(schedule_id: int) -> WorkflowSchedule:

@@ -26,6 +26,7 @@ from aiflow_core.model.execution import (
     WorkflowSnapshot,
     WorkflowTrigger,
 )
+from aiflow_core.model.schedule import ScheduleOptions
 from aiflow_core.model.workflow import DEFAULT_NAMESPACE, WorkflowDefinition
 from aiflow_core.specs.blob_manager import BlobManager
 from aiflow_core.specs.event_store import EventStore
@@ -181,8 +182,13 @@ class ScheduleOperations(ABC):
 
     @abstractmethod
     def add_workflow_schedule(
-        self, expression: str, workflow_name: str, namespace: str = DEFAULT_NAMESPACE
-    ) -> WorkflowSchedule: ...
+        self,
+        expression: str,
+        workflow_name: str,
+        namespace: str = DEFAULT_NAMESPACE,
+        options: ScheduleOptions = ScheduleOptions(),  # noqa: B008  (frozen)
+    ) -> WorkflowSchedule:
+        """Start executions at the times of `expression`; `DefinitionError` when none is to come."""
 
     @abstractmethod
     def get_workflow_schedule(self, schedule_id: int) -> WorkflowSchedule: ...

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from itertools import count
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
@@ -34,6 +35,7 @@ from aiflow_core.model.execution import (
     WorkflowTrigger,
 )
 from aiflow_core.model.rule import TaskAction, TaskRule
+from aiflow_core.model.schedule import CatchUp, ScheduleOptions, check_schedule, next_tick
 from aiflow_core.model.status import (
     TASK_FINISHED,
     WORKFLOW_FINISHED,
@@ -41,7 +43,6 @@ from aiflow_core.model.status import (
     TaskStatus,
     WorkflowStatus,
 )
-from aiflow_core.model.timing import check_expression
 from aiflow_core.model.workflow import (
     DEFAULT_NAMESPACE,
     TaskDefinition,
@@ -397,12 +398,21 @@ class MemoryScheduler(
 
     @_once
     def add_workflow_schedule(
-        self, expression: str, workflow_name: str, namespace: str = DEFAULT_NAMESPACE
+        self,
+        expression: str,
+        workflow_name: str,
+        namespace: str = DEFAULT_NAMESPACE,
+        options: ScheduleOptions = ScheduleOptions(),  # noqa: B008  (frozen)
     ) -> WorkflowSchedule:
-        check_expression(expression)
+        check_schedule(expression, options)
         workflow = self.get_workflow(workflow_name, namespace)
-        now = to_datetime(self._clock.now_ms())
-        return self._schedules.add(lambda id: WorkflowSchedule(id, workflow.id, expression, now))
+        now_ms = self._clock.now_ms()
+        if next_tick(expression, options, now_ms) is None:
+            raise DefinitionError(f"{expression!r} never comes true before its end.")
+        now = to_datetime(now_ms)
+        return self._schedules.add(
+            lambda id: WorkflowSchedule(id, workflow.id, expression, now, options=options)
+        )
 
     def get_workflow_schedule(self, schedule_id: int) -> WorkflowSchedule:
         return self._schedules.get(schedule_id)
@@ -1045,6 +1055,42 @@ class SchedulerContract:
     ) -> None:
         with pytest.raises(DefinitionError):
             scheduler.add_workflow_schedule(expression, "flow")
+
+        assert scheduler.list_workflow_schedules("flow") == []
+
+    def test_a_schedule_keeps_its_options(
+        self, scheduler: AnyScheduler, flow: WorkflowInfo
+    ) -> None:
+        options = ScheduleOptions(
+            time_zone="America/New_York",
+            start=datetime(2030, 1, 1, tzinfo=UTC),
+            end=datetime(2031, 1, 1, 12, 0, 0, 5000, tzinfo=UTC),
+            catch_up=CatchUp.ALL,
+            max_active_runs=3,
+        )
+
+        schedule = scheduler.add_workflow_schedule("cron@0 12 * * *", "flow", options=options)
+
+        assert schedule.options == options
+        assert scheduler.get_workflow_schedule(schedule.id) == schedule
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            ScheduleOptions(time_zone="Mars/Olympus"),
+            ScheduleOptions(max_active_runs=0),
+            ScheduleOptions(
+                start=datetime(2030, 1, 1, tzinfo=UTC), end=datetime(2029, 1, 1, tzinfo=UTC)
+            ),
+            ScheduleOptions(end=datetime(2001, 1, 1, tzinfo=UTC)),
+        ],
+        ids=["no time zone", "no run", "ends before its start", "has ended"],
+    )
+    def test_options_that_make_no_sense_are_refused(
+        self, scheduler: AnyScheduler, flow: WorkflowInfo, options: ScheduleOptions
+    ) -> None:
+        with pytest.raises(DefinitionError):
+            scheduler.add_workflow_schedule("interval@1 0 0 0", "flow", options=options)
 
         assert scheduler.list_workflow_schedules("flow") == []
 

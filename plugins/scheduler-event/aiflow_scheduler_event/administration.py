@@ -10,7 +10,6 @@ from aiflow_core.model.event import Event
 from aiflow_core.model.execution import (
     Namespace,
     WorkflowInfo,
-    WorkflowSchedule,
     WorkflowSnapshot,
     WorkflowTrigger,
 )
@@ -20,7 +19,6 @@ from aiflow_core.model.status import (
     TASK_ALIVE,
     ExecutionType,
 )
-from aiflow_core.model.timing import check_expression, next_fire
 from aiflow_core.model.workflow import check_definition, check_name
 from aiflow_scheduler_event.commands import (
     ActOnTask,
@@ -43,27 +41,21 @@ from aiflow_scheduler_event.commands import (
     StopExecutions,
     SubmitWorkflow,
 )
-from aiflow_scheduler_event.executions import Executions, Listener
+from aiflow_scheduler_event.executions import Listener
 from aiflow_scheduler_event.rules import Plan
+from aiflow_scheduler_event.schedules import Schedules
 from aiflow_scheduler_event.state import (
     Reply,
     Run,
     Scope,
     ScopeKind,
-    State,
-    TimerKey,
-    TimerKind,
     as_seen,
 )
 from aiflow_scheduler_event.step import replace
 
 
-class Administration(Executions):
+class Administration(Schedules):
     """Carries out commands, see `engine`."""
-
-    def __init__(self, state: State) -> None:
-        super().__init__(state)
-        self._by_name = {(w.namespace, w.workflow_name): w.id for w in state.workflows.values()}
 
     def _command(self, event: Event) -> None:
         """Do what was asked for, and keep the answer for whoever asks for it again."""
@@ -237,43 +229,6 @@ class Administration(Executions):
         del self.state.namespaces[name]
         self._changes.delete(Namespace, name)
 
-    def _do_schedule(
-        self, command: AddSchedule | PauseSchedule | DeleteSchedules
-    ) -> WorkflowSchedule | None:
-        match command:
-            case AddSchedule():
-                workflow = self._workflow(command.namespace, command.workflow_name)
-                check_expression(command.expression)
-                self.state.counters.schedule += 1
-                schedule = WorkflowSchedule(
-                    self.state.counters.schedule,
-                    workflow.id,
-                    command.expression,
-                    to_datetime(self._now),
-                )
-            case PauseSchedule():
-                if command.schedule_id not in self.state.schedules:
-                    raise NotFoundError("workflow schedule", command.schedule_id)
-                schedule = self.state.schedules[command.schedule_id]
-                if schedule.is_paused == command.paused:
-                    return schedule
-                schedule = replace(schedule, is_paused=command.paused)
-            case DeleteSchedules():
-                self._remove_schedules(self._chosen(self.state.schedules, command.ids))
-                return None
-        self.state.schedules[schedule.id] = schedule
-        self._changes.put(schedule)
-        if schedule.is_paused:
-            self._drop_timer(TimerKey(TimerKind.SCHEDULE, schedule.id))
-        else:
-            self._arm(schedule)
-        return schedule
-
-    def _arm(self, schedule: WorkflowSchedule) -> None:
-        fire_at = next_fire(schedule.expression, self._now)
-        if fire_at is not None:
-            self._set_timer(TimerKey(TimerKind.SCHEDULE, schedule.id), fire_at)
-
     def _do_trigger(
         self, command: AddTrigger | PauseTrigger | DeleteTriggers
     ) -> WorkflowTrigger | None:
@@ -308,12 +263,6 @@ class Administration(Executions):
         self._changes.put(trigger)
         return trigger
 
-    def _remove_schedules(self, schedules: list[WorkflowSchedule]) -> None:
-        for schedule in schedules:
-            del self.state.schedules[schedule.id]
-            self._changes.delete(WorkflowSchedule, schedule.id)
-            self._drop_timer(TimerKey(TimerKind.SCHEDULE, schedule.id))
-
     def _remove_triggers(self, triggers: list[WorkflowTrigger]) -> None:
         ids = {trigger.id for trigger in triggers}
         self._drop_evaluations(lambda evaluation: evaluation.trigger_id in ids)
@@ -337,20 +286,8 @@ class Administration(Executions):
                 continue
             self._changes.delete(WorkflowSnapshot, snapshot_id)
 
-    def _chosen(self, among: dict[int, Any], ids: tuple[int, ...]) -> list[Any]:
-        return [among[i] for i in ids if i in among]
-
-    def _workflow(self, namespace: str, name: str) -> WorkflowInfo:
-        found = self._by_name.get((namespace, name))
-        if found is None:
-            raise NotFoundError("workflow", f"{namespace}.{name}")
-        return self.state.workflows[found]
-
     def _run(self, execution_id: int) -> Run:
         found = self.state.runs.get(execution_id)
         if found is None:
             raise ConflictError(f"Workflow execution {execution_id} is not running.")
         return found
-
-    def _runs_of(self, workflow: WorkflowInfo) -> list[Run]:
-        return [r for r in self.state.runs.values() if r.execution.workflow_id == workflow.id]

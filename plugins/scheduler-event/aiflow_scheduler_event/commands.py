@@ -8,6 +8,7 @@ from typing import Any
 from aiflow_core.model.condition import AnyCondition
 from aiflow_core.model.event import Event
 from aiflow_core.model.execution import BundleRef
+from aiflow_core.model.schedule import ScheduleOptions
 from aiflow_core.model.serialization import Value
 from aiflow_core.model.workflow import WorkflowDefinition
 from aiflow_scheduler_event.state import Evaluation, LetterKey
@@ -64,6 +65,7 @@ class DeleteNamespace(Value, tag=True, frozen=True):
 
 class AddSchedule(_OfWorkflow, tag=True, frozen=True):
     expression: str
+    options: ScheduleOptions = ScheduleOptions()
 
 
 class PauseSchedule(Value, tag=True, frozen=True):

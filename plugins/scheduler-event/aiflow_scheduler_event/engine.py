@@ -18,7 +18,6 @@ from aiflow_core.model.condition import (
 )
 from aiflow_core.model.event import Event, EventType, hears
 from aiflow_core.model.execution import (
-    WorkflowSchedule,
     WorkflowTrigger,
 )
 from aiflow_core.model.rule import TaskAction
@@ -44,7 +43,8 @@ from aiflow_scheduler_event.step import SENDER, Answer, Surroundings, replace
 class Engine(Administration):
     """Decides. One thread at a time.
 
-    The layers below, bottom up: `step` (what is written), `tasks`, `executions`, `administration`.
+    The layers below, bottom up: `step` (what is written), `tasks`, `executions`, `schedules`,
+    `administration`.
     """
 
     def apply(self, event: Event, changes: Changes) -> None:
@@ -283,7 +283,7 @@ class Engine(Administration):
             return  # it was set anew or dropped meanwhile
         self._drop_timer(timer.key)
         if timer.key.kind is TimerKind.SCHEDULE:
-            self._fire_schedule(self.state.schedules[timer.key.owner])
+            self._fire_schedule(self.state.schedules[timer.key.owner], timer)
             return
         if timer.key.kind is TimerKind.TRIGGER:
             self._wake_trigger(self.state.triggers[timer.key.owner])
@@ -303,12 +303,6 @@ class Engine(Administration):
                 limit = run.plan.tasks[live.task_name].config.timeout
                 self._decide(run.execution.id, live.task_name, "STOP", "time-out")
                 self._stop_task(run, live, Intent.FAIL, f"timed out after {limit:g} s")
-
-    def _fire_schedule(self, schedule: WorkflowSchedule) -> None:
-        # The next one is counted from now: what was missed meanwhile is made up for by this one.
-        self._arm(schedule)
-        workflow = self.state.workflows[schedule.workflow_id]
-        self._start_by(workflow, ExecutionType.PERIODIC, f"schedule {schedule.id}")
 
 
 def condition_text(condition: Any) -> str:

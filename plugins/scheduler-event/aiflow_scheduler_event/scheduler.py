@@ -32,9 +32,9 @@ from aiflow_core.model.execution import (
     WorkflowTrigger,
 )
 from aiflow_core.model.rule import TaskAction
+from aiflow_core.model.schedule import ScheduleOptions, check_schedule
 from aiflow_core.model.serialization import Value, encode, from_plain
 from aiflow_core.model.status import WORKFLOW_FINISHED
-from aiflow_core.model.timing import check_expression
 from aiflow_core.model.workflow import DEFAULT_NAMESPACE, WorkflowDefinition, check_definition
 from aiflow_core.specs.blob_manager import BlobManager
 from aiflow_core.specs.event_store import MAX_EVENT_BYTES, EventStore
@@ -413,10 +413,15 @@ class EventScheduler(
     # --- schedules -----------------------------------------------------------------------------
 
     def add_workflow_schedule(
-        self, expression: str, workflow_name: str, namespace: str = DEFAULT_NAMESPACE
+        self,
+        expression: str,
+        workflow_name: str,
+        namespace: str = DEFAULT_NAMESPACE,
+        options: ScheduleOptions = ScheduleOptions(),  # noqa: B008  (frozen)
     ) -> WorkflowSchedule:
-        check_expression(expression)
-        return self._do(AddSchedule(workflow_name, namespace, expression), WorkflowSchedule)
+        check_schedule(expression, options)
+        command = AddSchedule(workflow_name, namespace, expression, options)
+        return self._do(command, WorkflowSchedule)
 
     def get_workflow_schedule(self, schedule_id: int) -> WorkflowSchedule:
         return self._store.one(WorkflowSchedule, "workflow schedule", schedule_id)

@@ -23,6 +23,7 @@ from aiflow_core.clock import to_datetime, to_ms
 from aiflow_core.model.condition import AnyCondition
 from aiflow_core.model.event import Event
 from aiflow_core.model.execution import BundleRef
+from aiflow_core.model.schedule import ScheduleOptions
 from aiflow_core.model.serialization import decode, encode
 from aiflow_core.model.status import ExecutionType, TaskStatus, WorkflowStatus
 from aiflow_core.model.workflow import WorkflowDefinition
@@ -191,6 +192,9 @@ workflow_schedule = _table(
     Column("expression", _Long, nullable=False),
     Column("create_time", Moment, nullable=False),
     Column("is_paused", Boolean, nullable=False),
+    # Never NULL; MySQL gives such a column no default for the rows that are there already.
+    Column("options", Json(ScheduleOptions)),
+    Column("waiting", Integer, nullable=False, server_default="0"),
 )
 
 workflow_event_trigger = _table(

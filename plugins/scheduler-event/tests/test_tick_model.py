@@ -16,11 +16,12 @@ from sqlalchemy import select
 
 from aiflow_core.clock import to_ms
 from aiflow_core.model.event import Event, EventType
+from aiflow_core.model.schedule import ScheduleOptions
 from aiflow_core.model.serialization import decode, encode
 from aiflow_core.model.workflow import WorkflowDefinition
 from aiflow_core.testing.models import Machine, Runner
 from aiflow_core.testing.timing_model import MINUTE, first_after
-from aiflow_scheduler_event import administration, tables, timers
+from aiflow_scheduler_event import schedules, tables, timers
 from aiflow_scheduler_event.commands import (
     AddSchedule,
     Command,
@@ -229,13 +230,14 @@ def count_from_the_log_only(patch: pytest.MonkeyPatch) -> None:
 
 def make_up_for_each(patch: pytest.MonkeyPatch) -> None:
     """Count the next tick from the last one, not from now."""
-    inner, last = administration.next_fire, dict[str, int]()
+    inner, last = schedules.next_tick, dict[str, int]()
 
-    def following(expression: str, after_ms: int) -> int:
-        last[expression] = inner(expression, min(after_ms, last.get(expression, after_ms))) or 0
+    def following(expression: str, options: ScheduleOptions, after_ms: int) -> int:
+        since = min(after_ms, last.get(expression, after_ms))
+        last[expression] = inner(expression, options, since) or 0
         return last[expression]
 
-    patch.setattr(administration, "next_fire", following)
+    patch.setattr(schedules, "next_tick", following)
 
 
 def fire_again_after_a_restart(patch: pytest.MonkeyPatch) -> None:
@@ -249,9 +251,8 @@ def forget_the_timers(patch: pytest.MonkeyPatch) -> None:
 
 
 def tick_one_minute_late(patch: pytest.MonkeyPatch) -> None:
-    inner = administration.next_fire
-    late = lambda expression, after_ms: (inner(expression, after_ms) or 0) + MINUTE  # noqa: E731
-    patch.setattr(administration, "next_fire", late)
+    inner = schedules.next_tick
+    patch.setattr(schedules, "next_tick", lambda *about: (inner(*about) or 0) + MINUTE)
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ from aiflow_core.model.execution import (
     WorkflowSnapshot,
     WorkflowTrigger,
 )
+from aiflow_core.model.schedule import CatchUp, ScheduleOptions
 from aiflow_core.model.workflow import TaskDefinition, WorkflowDefinition
 from aiflow_core.specs.scheduler import CONTRACTS, Scheduler, current_request_id
 from aiflow_server import RemoteScheduler, RpcEndpoint
@@ -45,7 +46,10 @@ RULE = MeetAllCondition(name="both", conditions=(SingleEventCondition("a"),))
 INFO = WorkflowInfo(id=1, workflow_name="wf", namespace="default", create_time=NOW, update_time=NOW)
 EXECUTION = WorkflowExecution(id=7, workflow_id=1, begin_date=NOW, reason="because")
 TASK = TaskExecution(id=8, workflow_execution_id=7, task_name="t", sequence_number=1)
-SCHEDULE = WorkflowSchedule(id=2, workflow_id=1, expression="cron@* * * * *", create_time=NOW)
+OPTIONS = ScheduleOptions(time_zone="Europe/Berlin", end=NOW, catch_up=CatchUp.ALL)
+SCHEDULE = WorkflowSchedule(
+    id=2, workflow_id=1, expression="cron@* * * * *", create_time=NOW, options=OPTIONS
+)
 TRIGGER = WorkflowTrigger(id=3, workflow_id=1, rule=RULE, create_time=NOW)
 SNAPSHOT = WorkflowSnapshot(id=4, workflow_id=1, create_time=NOW, definition=DEFINITION)
 SPACE = Namespace(name="ours", properties={"team": "vision", "size": 3})
@@ -76,7 +80,7 @@ CALLS: dict[str, tuple[tuple[Any, ...], Any]] = {
     "update_namespace": (("ours", {"size": 3}), SPACE),
     "list_namespaces": ((None, 0), [SPACE]),
     "delete_namespace": (("ours",), None),
-    "add_workflow_schedule": (("cron@* * * * *", "wf", "ns"), SCHEDULE),
+    "add_workflow_schedule": (("cron@* * * * *", "wf", "ns", OPTIONS), SCHEDULE),
     "get_workflow_schedule": ((2,), SCHEDULE),
     "list_workflow_schedules": (("wf", "ns", None, 0), [SCHEDULE]),
     "delete_workflow_schedule": ((2,), None),
