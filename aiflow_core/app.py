@@ -9,7 +9,7 @@ Nothing else chooses plugins. There are three ways to run:
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,6 +49,36 @@ class KeepsTables(Protocol):
 
     def close(self) -> None:
         """Close the database."""
+
+
+class Takes(Protocol):
+    """A table: its name, how many rows it has, and how many bytes it takes."""
+
+    @property
+    def table(self) -> str: ...
+
+    @property
+    def rows(self) -> int: ...
+
+    @property
+    def bytes(self) -> int: ...
+
+
+@runtime_checkable
+class ShowsUsage(Protocol):
+    """What a plugin that keeps tables may offer besides."""
+
+    def usage(self) -> Sequence[Takes]:
+        """How much its tables take."""
+
+
+@runtime_checkable
+class KeepsFilesHere(Protocol):
+    """What a blob manager offers that keeps files on this machine."""
+
+    @property
+    def directory(self) -> Path:
+        """Where they are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,7 +228,11 @@ class App:
             endpoint: Endpoint = make("aiflow.endpoint", "notification", {"port": 0})
             address = endpoint.start(parts, events, None)
         hooks.server_started(name="notification", address=address)
-        scheduler: Scheduler = make("aiflow.scheduler", "event", {"uri": database})
+        scheduler: Scheduler = make(
+            "aiflow.scheduler",
+            "event",
+            {"uri": database, "history_retention": self.server.history_retention},
+        )
         if isinstance(scheduler, KeepsTables):
             scheduler.initialize()
         executor: Executor = make(
@@ -250,6 +284,7 @@ class App:
                 "heartbeat_timeout": self.server.task_heartbeat_timeout,
                 "heartbeat_interval": self.server.task_heartbeat_interval,
                 "heartbeat_check_interval": self.server.task_executor_heartbeat_check_interval,
+                "history_retention": self.server.history_retention,
             },
         )
 

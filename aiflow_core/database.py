@@ -17,6 +17,7 @@ import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
@@ -30,9 +31,11 @@ from sqlalchemy import (
     column,
     create_engine,
     event,
+    func,
     inspect,
     select,
     table,
+    text,
 )
 from sqlalchemy.engine import URL, ExceptionContext, make_url
 from sqlalchemy.exc import (
@@ -248,6 +251,56 @@ def _is_full(said: BaseException | None) -> bool:
 def _primary_code(error: BaseException | None) -> int:
     """SQLite's own code of an error, without the detail in the upper bits; 0 when there is none."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+@dataclass(frozen=True)
+class TableUsage:
+    """How much a table takes, with its indexes; on an SQLite that does not know, its content."""
+
+    table: str
+    rows: int
+    bytes: int
+
+
+def table_usage(engine: Engine, uri: str, names: Sequence[str]) -> list[TableUsage]:
+    """How much each of these tables takes; those that do not exist are left out."""
+    with reachable(uri), engine.connect().execution_options(read_only=True) as connection:
+        there = inspect(connection).get_table_names()
+        return [
+            TableUsage(
+                name,
+                connection.scalar(select(func.count()).select_from(table(name))) or 0,
+                _bytes_of(connection, name),
+            )
+            for name in names
+            if name in there
+        ]
+
+
+def _bytes_of(connection: Connection, name: str) -> int:
+    match connection.dialect.name:
+        case "postgresql":
+            query = "SELECT pg_total_relation_size(quote_ident(:name)::regclass)"
+        case "sqlite":
+            query = (
+                "SELECT sum(pgsize) FROM dbstat WHERE aggregate = TRUE AND name IN "
+                "(SELECT name FROM sqlite_master WHERE tbl_name = :name)"
+            )
+        case _:
+            query = (
+                "SELECT data_length + index_length FROM information_schema.tables "
+                "WHERE table_schema = DATABASE() AND table_name = :name"
+            )
+    try:
+        return int(connection.scalar(text(query), {"name": name}) or 0)
+    except OperationalError as error:
+        if "no such table: dbstat" not in str(error):
+            raise
+    # An SQLite that was built without it.
+    quote = connection.dialect.identifier_preparer.quote
+    names = [quote(column["name"]) for column in inspect(connection).get_columns(name)]
+    content = " + ".join(f"coalesce(length(CAST({cell} AS BLOB)), 0)" for cell in names)
+    return int(connection.scalar(text(f"SELECT sum({content}) FROM {quote(name)}")) or 0)
 
 
 def migrate(engine: Engine, package: str, revision: str = "head") -> None:

@@ -573,3 +573,27 @@ class TestOutput:
         moment = datetime.fromisoformat(row["create_time"])
 
         assert abs((datetime.now(moment.tzinfo) - moment).total_seconds()) < SECONDS
+
+
+def test_db_usage_tells_what_tables_logs_and_blobs_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIFLOW_HOME", str(tmp_path))
+    CliRunner().invoke(aiflow, ["db", "init"])
+    (tmp_path / "logs" / "wf").mkdir(parents=True)
+    (tmp_path / "logs" / "wf" / "1.log").write_text("x" * 100)
+    (tmp_path / "blob").mkdir()
+    (tmp_path / "blob" / "code.zip").write_text("x" * 10)
+
+    done = CliRunner().invoke(aiflow, ["db", "usage", "-o", "json"])
+
+    assert done.exit_code == 0, done.output
+    found = {row["what"]: row for row in json.loads(done.stdout)}
+    assert found["table namespace"]["count"] == 1
+    assert found["table namespace"]["bytes"] > 0
+    assert found[f"logs in {tmp_path}/logs"]["bytes"] == 100
+    assert found[f"blobs in {tmp_path}/blob"] == {
+        "what": f"blobs in {tmp_path}/blob",
+        "count": 1,
+        "bytes": 10,
+    }

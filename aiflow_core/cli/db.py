@@ -1,13 +1,14 @@
 """The commands `aiflow db ...`: the tables of the server's scheduler."""
 
 import shutil
+from pathlib import Path
 
 import click
 
-from aiflow_core.app import App
-from aiflow_core.cli.output import confirm, yes_option
+from aiflow_core.app import App, KeepsFilesHere, ShowsUsage
+from aiflow_core.cli.output import confirm, output_option, show, yes_option
 from aiflow_core.deployment import forget_deployment
-from aiflow_core.errors import ConflictError
+from aiflow_core.errors import ConflictError, UsageError
 
 
 @click.group()
@@ -69,6 +70,31 @@ def reset(yes: bool) -> None:
         shutil.rmtree(app.home / directory, ignore_errors=True)
     forget_deployment(app.home)
     click.echo("The database is empty.")
+
+
+@db.command()
+@output_option
+def usage(output: str) -> None:
+    """Shows how much the tables of the metadata database, the logs and the blobs take."""
+    app = App.configured()
+    with app.tables() as tables:
+        if not isinstance(tables, ShowsUsage):
+            raise UsageError(f"The scheduler {type(tables).__name__} does not say what it takes.")
+        rows = [
+            {"what": f"table {found.table}", "count": found.rows, "bytes": found.bytes}
+            for found in tables.usage()
+        ]
+    rows.append({"what": f"logs in {app.server.log_dir}", **_files(Path(app.server.log_dir))})
+    blobs = app.blob_manager()
+    if isinstance(blobs, KeepsFilesHere):
+        rows.append({"what": f"blobs in {blobs.directory}", **_files(blobs.directory)})
+    show(rows, ("what", "count", "bytes"), output)
+
+
+def _files(directory: Path) -> dict[str, int]:
+    """How many files there are in a directory, and what they take."""
+    sizes = [path.stat().st_size for path in directory.rglob("*") if path.is_file()]
+    return {"count": len(sizes), "bytes": sum(sizes)}
 
 
 def _stopped() -> App:

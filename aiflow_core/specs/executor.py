@@ -97,3 +97,15 @@ class Executor(ABC):
         """End all attempts, and return when they are gone and reported: a report that came later
         could be taken for one of an attempt that is submitted again. For a deployment that ends for
         good, and for a server that the others have given up."""
+
+    # --- what is left of attempts -----------------------------------------------------------------
+
+    def executions(self) -> set[int]:
+        """The ids of the workflow executions of whose attempts something is kept on this machine,
+        whether they run or have ended. An executor that keeps nothing need not define this."""
+        return set()
+
+    def forget(self, workflow_execution_id: int) -> None:  # noqa: B027  (see `executions`)
+        """Remove what is kept of the attempts of a workflow execution that has ended and been
+        deleted: no key of it comes again. Nothing happens while one of them still runs, or where
+        nothing is kept."""

@@ -114,6 +114,19 @@ class MemoryExecutor(Executor):
         for key in keys:
             self.stop(key)
 
+    def executions(self) -> set[int]:
+        with self._lock:
+            keys = (*self._waiting, *self._running, *self._ended)
+        return {key.workflow_execution_id for key in keys}
+
+    def forget(self, workflow_execution_id: int) -> None:
+        def of(key: AttemptKey) -> bool:
+            return key.workflow_execution_id == workflow_execution_id
+
+        with self._lock:
+            if not any(map(of, (*self._waiting, *self._running))):
+                self._ended = {k: report for k, report in self._ended.items() if not of(k)}
+
     @property
     def running(self) -> list[AttemptKey]:
         """The attempts that have not ended, in the order in which they were started."""
@@ -957,6 +970,45 @@ class SharingContract(ABC):
         assert report.status is TaskStatus.FAILED
         assert "lost its lease" in report.reason
         assert str(request.key) not in self.begun(stage)
+
+    # --- what is left of attempts ---
+
+    def test_what_is_kept_of_an_execution_goes_when_it_is_forgotten(self, stage: Stage) -> None:
+        request = stage.submit("waits")
+        stage.await_report(request, TaskStatus.RUNNING)
+        self.let_go(stage)
+        stage.final(request)
+        assert stage.executor.executions() == {1}
+
+        stage.executor.forget(1)
+
+        assert stage.executor.executions() == set()
+        stage.reports.clear()
+        stage.executor.adopt(request)
+        assert "vanished" in stage.final(request).reason
+
+    def test_nothing_is_forgotten_while_an_attempt_runs(self, stage: Stage) -> None:
+        request = stage.submit("waits")
+        stage.await_report(request, TaskStatus.RUNNING)
+
+        stage.executor.forget(1)
+
+        assert stage.executor.executions() == {1}
+        self.let_go(stage)
+        assert stage.final(request).status is TaskStatus.SUCCESS
+
+    def test_other_executions_are_not_forgotten(self, stage: Stage) -> None:
+        request = stage.submit("waits")
+        stage.await_report(request, TaskStatus.RUNNING)
+        self.let_go(stage)
+        stage.final(request)
+
+        stage.executor.forget(2)
+
+        assert stage.executor.executions() == {1}
+        stage.reports.clear()
+        stage.executor.adopt(request)
+        assert stage.final(request).status is TaskStatus.SUCCESS
 
 
 class MemoryExecutorContract(SharingContract):

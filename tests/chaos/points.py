@@ -31,6 +31,7 @@ ELSEWHERE = {
     "executor.settle.": "the load has no attempt that cannot be started: see the executor's tests",
     "inspection.": "no server looks into plugins: `aiflow plugins doctor` does",
     "job.": "the load has no job in another system: see the suite of job controllers",
+    "history.": "nothing of the load is old: see test_retention.py of the scheduler",
     "log.poll.": "the load has no client of 0.4: see the notification server's tests",
     "log.truncate.": "the load lets the log be: see the event store's tests",
     "zygote.spawn.": "the load has no task with isolation 'fresh': see the executor's tests",

@@ -25,6 +25,11 @@ class LocalBlobManager(TreeBlobManager):
         self._directory = local_directory(root_directory)
         super().__init__(str(self._directory), attempts=attempts, local_repository=local_repository)
 
+    @property
+    def directory(self) -> Path:
+        """Where the files are."""
+        return self._directory
+
     def _write(self, path: str, source: Source, count: Counter) -> None:
         target = self._directory / path
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -12,11 +12,13 @@ from aiflow_core.crash import crash_point
 from aiflow_core.database import (
     LogTransaction,
     SharesDatabase,
+    TableUsage,
     check_current,
     downgrade,
     migrate,
     open_engine,
     reachable,
+    table_usage,
 )
 from aiflow_core.errors import UnavailableError
 from aiflow_core.model.event import EVERYTHING, Event, EventFilter
@@ -25,7 +27,7 @@ from aiflow_event_store_sql import queries
 from aiflow_event_store_sql.group_commit import GroupCommit
 from aiflow_event_store_sql.probe import HeadProbe
 from aiflow_event_store_sql.subscription import SqlSubscription, Tail, Watcher
-from aiflow_event_store_sql.tables import from_row
+from aiflow_event_store_sql.tables import TABLES, from_row
 from aiflow_event_store_sql.writer import CLOSED, Writer
 
 PACKAGE = "aiflow_event_store_sql"
@@ -96,6 +98,10 @@ class SqlEventStore(EventStore, SharesDatabase, KeepsMembers):
     def check(self, init_command: str = "aiflow db init") -> None:
         """Raise `ConfigError`, naming `init_command`, unless the tables are up to date."""
         check_current(self._engine, PACKAGE, uri=self.uri, init_command=init_command)
+
+    def usage(self) -> list[TableUsage]:
+        """How much the tables take."""
+        return table_usage(self._engine, self.uri, TABLES)
 
     # --- the log ---
 

@@ -31,6 +31,8 @@ member = table(
     "member", column("uri", String), column("seen_ms", BigInteger), column("until_ms", BigInteger)
 )
 
+TABLES = (event.name, log_head.name, member.name)
+
 # In the order of the fields of `Event`.
 EVENT_COLUMNS = (
     event.c.key,

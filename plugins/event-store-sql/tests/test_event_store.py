@@ -310,3 +310,15 @@ class TestRefusal:
         assert "someone:***@127.0.0.1:9/events" in str(caught.value)
         assert "refused" in str(caught.value)
         assert "secret" not in str(caught.value)
+
+
+def test_the_tables_say_how_much_they_take(database_url: str) -> None:
+    with closing(SqlEventStore(database_url)) as store:
+        store.initialize()
+        store.append([Event("a"), Event("b")])
+
+        usage = {table.table: table for table in store.usage()}
+
+    assert usage["event"].rows == 2
+    assert usage["log_head"].rows == 1
+    assert all(table.bytes > 0 for table in usage.values() if table.rows)

@@ -13,7 +13,7 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -34,7 +34,7 @@ from aiflow_executor_local import groups
 from aiflow_executor_local.lease import LOST
 from aiflow_executor_local.log_lines import LogLines
 from aiflow_executor_local.messages import Job, Renewal, Warmup, needs_bundle
-from aiflow_executor_local.run_directory import RunDirectory
+from aiflow_executor_local.run_directory import RunDirectory, is_held
 from aiflow_executor_local.slots import Slots
 from aiflow_executor_local.zygotes import Zygote, Zygotes
 
@@ -167,6 +167,14 @@ class LocalExecutor(Executor):
 
     def stop_all(self) -> None:
         asyncio.run_coroutine_threadsafe(self._stop_all(), self._loop).result()
+
+    def executions(self) -> set[int]:
+        return {int(path.name) for path in self._kept("*") if path.name.isdecimal()}
+
+    def forget(self, workflow_execution_id: int) -> None:
+        asyncio.run_coroutine_threadsafe(
+            self._forget(int(workflow_execution_id)), self._loop
+        ).result()
 
     # --- the loop ---
 
@@ -491,6 +499,20 @@ class LocalExecutor(Executor):
         before = self._clock.now_ms() - self._keep_results * _DAY_MS
         await asyncio.to_thread(_remove_finished, self._home / "run", before)
 
+    async def _forget(self, execution_id: int) -> None:
+        if any(key.workflow_execution_id == execution_id for key in self._attempts):
+            return
+        directories = list(self._kept(str(execution_id)))
+        if await asyncio.to_thread(_is_alive, directories):
+            return
+        for directory in directories:
+            await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+
+    def _kept(self, execution_id: str) -> Iterator[Path]:
+        """The directories of an execution: its run directories, and where its tasks work."""
+        yield from (self._home / "run").glob(execution_id)
+        yield from (self._home / "working_dir").glob(f"*/{execution_id}")
+
 
 class _Attempt:
     """An attempt from its submission to its final report."""
@@ -534,6 +556,11 @@ async def _end_of(leader: int, directory: RunDirectory) -> None:
                 loop.remove_reader(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _is_alive(directories: list[Path]) -> bool:
+    """Whether an attempt with one of these run directories still has a process."""
+    return any(is_held(lock) for directory in directories for lock in directory.glob("*/lock"))
 
 
 def _remove_finished(runs: Path, before_ms: float) -> None:

@@ -176,13 +176,22 @@ class RunDirectory:
         fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
 
     def _owner(self, start: int, length: int) -> int | None:
-        try:
-            lock = os.open(self.path / "lock", os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return None
-        try:
-            asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, start, length, 0)
-            kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(lock, fcntl.F_GETLK, asked))
-        finally:
-            os.close(lock)
-        return None if kind == fcntl.F_UNLCK else pid
+        return _owner_of(self.path / "lock", start, length)
+
+
+def is_held(lock: Path) -> bool:
+    """Whether somebody holds the lock of a run directory; not to be asked by one who may."""
+    return _owner_of(lock, start=0, length=0) is not None
+
+
+def _owner_of(path: Path, start: int, length: int) -> int | None:
+    try:
+        lock = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, start, length, 0)
+        kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(lock, fcntl.F_GETLK, asked))
+    finally:
+        os.close(lock)
+    return None if kind == fcntl.F_UNLCK else pid

@@ -1,6 +1,7 @@
 """The contract suite finds out executors that do not keep their promises: each of these breaks one,
 and is caught by the test that is named beside it."""
 
+import shutil
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -207,6 +208,29 @@ class NeverStartsAgain(MemoryExecutor):
             super().renew(until)
 
 
+class ForgetsNothing(MemoryExecutor):
+    def forget(self, workflow_execution_id: int) -> None:
+        pass
+
+
+class ForgetsWhatRuns(MemoryExecutor):
+    def forget(self, workflow_execution_id: int) -> None:
+        with self._lock:
+            self._running.clear()
+        super().forget(workflow_execution_id)
+
+
+class ForgetsEverything(MemoryExecutor):
+    def forget(self, workflow_execution_id: int) -> None:
+        self._ended.clear()
+
+
+class LocalForgetsWhatRuns(LocalExecutor):
+    async def _forget(self, execution_id: int) -> None:
+        for directory in self._kept(str(execution_id)):
+            shutil.rmtree(directory)
+
+
 class LocalStartsWithoutAsking(LocalExecutor):
     async def _claimed_in(self, attempt: Any) -> int | None:
         return self._term
@@ -286,6 +310,10 @@ def broken(executor: type[Executor], *tests: str) -> list[Any]:
         *broken(
             NeverStartsAgain, "a_renewal_that_comes_too_late_saves_nothing_and_lets_others_begin"
         ),
+        *broken(ForgetsNothing, "what_is_kept_of_an_execution_goes_when_it_is_forgotten"),
+        *broken(ForgetsWhatRuns, "nothing_is_forgotten_while_an_attempt_runs"),
+        *broken(ForgetsEverything, "other_executions_are_not_forgotten"),
+        *broken(LocalForgetsWhatRuns, "nothing_is_forgotten_while_an_attempt_runs"),
         *broken(LocalStartsWithoutAsking, "an_attempt_is_claimed_before_it_begins"),
         *broken(LocalAsksInItsLoop, "an_attempt_is_claimed_before_it_begins"),
         *broken(LocalKeepsTheTerm, "a_claim_that_is_granted_too_late_starts_nothing"),

@@ -344,6 +344,14 @@ def reset(yes: bool) -> None:
     click.echo("The database is empty.")
 
 
+@db.command()
+@output_option
+def usage(output: str) -> None:
+    """Shows how many rows and bytes the tables of the events take."""
+    with closing(_store()) as store:
+        show(store.usage(), ("table", "rows", "bytes"), output)
+
+
 def _store() -> Any:
     """The log in the configured database, not connected yet."""
     from aiflow_core.plugins import make

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from contextlib import ExitStack
 from typing import Any, TypeVar
 
-from aiflow_core.database import SharesDatabase, same_database
+from aiflow_core.database import SharesDatabase, TableUsage, same_database
 from aiflow_core.deployment import Deployment
 from aiflow_core.errors import (
     AIFlowError,
@@ -35,6 +35,7 @@ from aiflow_core.model.rule import TaskAction
 from aiflow_core.model.schedule import ScheduleOptions, check_schedule
 from aiflow_core.model.serialization import Value, encode, from_plain
 from aiflow_core.model.status import WORKFLOW_FINISHED
+from aiflow_core.model.timing import FOREVER, retention_ms
 from aiflow_core.model.workflow import DEFAULT_NAMESPACE, WorkflowDefinition, check_definition
 from aiflow_core.specs.blob_manager import BlobManager
 from aiflow_core.specs.event_store import MAX_EVENT_BYTES, EventStore
@@ -73,7 +74,9 @@ from aiflow_scheduler_event.commands import (
     SubmitWorkflow,
 )
 from aiflow_scheduler_event.conditions import ConditionHosts, Limits
+from aiflow_scheduler_event.history import History
 from aiflow_scheduler_event.membership import Heartbeats, name_of, worker_of
+from aiflow_scheduler_event.retention import Retention
 from aiflow_scheduler_event.running import Running
 from aiflow_scheduler_event.state import DeadLetter as KeptLetter
 from aiflow_scheduler_event.state import Reply
@@ -129,6 +132,7 @@ class EventScheduler(
             `ha_ttl`.
         heartbeat_interval: seconds between two signs of life, and `heartbeat_check_interval`
             between two looks for them.
+        history_retention: how long what has ended is kept, as `30d`; `forever` deletes nothing.
     """
 
     def __init__(
@@ -148,6 +152,7 @@ class EventScheduler(
         heartbeat_timeout: float | None = None,
         heartbeat_interval: float = 0.0,
         heartbeat_check_interval: float = 0.0,
+        history_retention: str = FOREVER,
     ) -> None:
         self._limits = Limits.checked(
             time_limit=condition_time_limit,
@@ -167,6 +172,7 @@ class EventScheduler(
             interval=heartbeat_interval,
             check_interval=heartbeat_check_interval,
         )
+        self._keep_ms = retention_ms(history_retention)
         self._running: Running | None = None
         self._redriving = threading.Lock()
 
@@ -183,6 +189,10 @@ class EventScheduler(
     def check(self, init_command: str = "aiflow db init") -> None:
         """Raise `ConfigError` unless the tables are up to date."""
         self._store.check(init_command)
+
+    def usage(self) -> list[TableUsage]:
+        """How much the tables take."""
+        return self._store.usage()
 
     def close(self) -> None:
         """Close the database."""
@@ -231,6 +241,18 @@ class EventScheduler(
         running.start_thread(stack, "scheduler", running.loop)
         if "figures_taken" in deployment.hooks.heard:
             running.start_thread(stack, "scheduler-figures", running.figures)
+        if self._keep_ms is not None:
+            retention = Retention(
+                History(self._store.engine, self._store.uri),
+                running.membership,
+                events,
+                executor,
+                blobs,
+                deployment.clock,
+                deployment.log_dir,
+                self._keep_ms,
+            )
+            running.start_thread(stack, "scheduler-retention", retention)
         if running.membership.epoch is not None:
             try:
                 running.loop.opened.result(_LOG_WAIT)

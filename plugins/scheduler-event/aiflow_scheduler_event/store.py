@@ -26,12 +26,14 @@ from aiflow_core.crash import crash_point
 from aiflow_core.database import (
     LogTransaction,
     SharesDatabase,
+    TableUsage,
     check_current,
     downgrade,
     migrate,
     open_engine,
     reachable,
     reason,
+    table_usage,
 )
 from aiflow_core.errors import AIFlowError, NotFoundError
 from aiflow_core.model.execution import (
@@ -157,6 +159,10 @@ class Store:
 
     def close(self) -> None:
         self.engine.dispose()
+
+    def usage(self) -> list[TableUsage]:
+        """How much the tables take."""
+        return table_usage(self.engine, self.uri, [t.name for t in tables.metadata.sorted_tables])
 
     # --- the one writer ------------------------------------------------------------------------
 
@@ -567,7 +573,7 @@ def _load_runs(connection: Connection, state: State) -> None:
         newest[row.workflow_id] = max(row.id, newest.get(row.workflow_id, 0))
     state.current = newest
     wanted = sorted({*newest.values(), *(e.snapshot_id for e in executions)})
-    for chunk in _chunks(wanted, 500):
+    for chunk in chunks(wanted, 500):
         for row in connection.execute(select(snapshots).where(snapshots.c.id.in_(chunk))):
             state.plans[row.id] = Plan(_from_row(WorkflowSnapshot, row))
     for execution in executions:
@@ -612,13 +618,14 @@ def _erase(connection: Connection, changes: Changes) -> None:
     """Delete what goes with an execution or a workflow; last, so that what the same transaction
     wrote of it goes too."""
     for execution_id in changes.erased_executions:
-        _erase_execution(connection, execution_id)
+        erase_execution(connection, execution_id)
     for (cls, key), value in changes.stored.items():
         if cls is WorkflowInfo and value is None:
             _erase_workflow(connection, key)
 
 
-def _erase_execution(connection: Connection, execution_id: int) -> None:
+def erase_execution(connection: Connection, execution_id: int) -> None:
+    """Delete an execution that has ended, with its tasks and decisions."""
     for table, column in (
         (tables.task_execution, tables.task_execution.c.workflow_execution_id),
         (tables.task_cause, tables.task_cause.c.workflow_execution_id),
@@ -632,7 +639,7 @@ def _erase_workflow(connection: Connection, workflow_id: int) -> None:
     executions = tables.workflow_execution
     query = select(executions.c.id).where(executions.c.workflow_id == workflow_id)
     for execution_id in list(connection.scalars(query)):
-        _erase_execution(connection, execution_id)
+        erase_execution(connection, execution_id)
     snapshots, states = tables.workflow_snapshot, tables.condition_state
     connection.execute(delete(snapshots).where(snapshots.c.workflow_id == workflow_id))
     connection.execute(
@@ -640,7 +647,8 @@ def _erase_workflow(connection: Connection, workflow_id: int) -> None:
     )
 
 
-def _chunks(items: Sequence[int], size: int) -> Iterable[Sequence[int]]:
+def chunks(items: Sequence[int], size: int) -> Iterable[Sequence[int]]:
+    """The items, so many at a time."""
     return (items[start : start + size] for start in range(0, len(items), size))
 
 
