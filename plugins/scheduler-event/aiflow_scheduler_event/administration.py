@@ -274,6 +274,11 @@ class Administration(Schedules):
             )
             del self.state.triggers[trigger.id]
             self._changes.delete(WorkflowTrigger, trigger.id)
+        left = {trigger.workflow_id for trigger in self.state.triggers.values()}
+        for workflow_id in {trigger.workflow_id for trigger in triggers} - left:
+            scope = Scope(ScopeKind.WORKFLOW, workflow_id)
+            for name in list(self.state.states.get(scope, ())):
+                self._keep_state(scope, name, None)
 
     def _delete_snapshots(self, command: DeleteSnapshots) -> None:
         for snapshot_id in command.ids:

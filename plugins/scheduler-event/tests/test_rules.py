@@ -64,6 +64,7 @@ from .play import (
     task,
     when,
 )
+from .rows import row
 
 QUEUED, RUNNING, SUCCESS = TaskStatus.QUEUED, TaskStatus.RUNNING, TaskStatus.SUCCESS
 FAILED, STOPPING, STOPPED = TaskStatus.FAILED, TaskStatus.STOPPING, TaskStatus.STOPPED
@@ -109,7 +110,9 @@ ALIVE = [QUEUED, RUNNING, STOPPING]
 ENDED = [SUCCESS, FAILED, STOPPED]
 
 
+@row("Actions", "`START`")
 class TestStarting:
+    @row("What starts", "a task without a `START` rule")
     def test_tasks_without_a_start_rule_start_with_the_execution(self) -> None:
         play = begun(
             task("plain"),
@@ -130,6 +133,7 @@ class TestStarting:
         assert play.statuses("t") == ["QUEUED", "RUNNING"]
         assert play.task("t").begin_date is not None
 
+    @row("Who is responsible, and until when", "`QUEUED`")
     def test_an_attempt_may_end_before_it_was_seen_running(self) -> None:
         play = begun(task("t"))
 
@@ -170,7 +174,9 @@ class TestStarting:
         assert play.task("actor").try_number == 1
 
 
+@row("Actions", "`STOP`")
 class TestStopping:
+    @row("Who is responsible, and until when", "`STOPPING`")
     @pytest.mark.parametrize("status", [QUEUED, RUNNING])
     def test_a_stopped_task_is_stopping_until_it_is_verified_gone(self, status: TaskStatus) -> None:
         play = actor(GO, on(STOP, "enough"))
@@ -257,6 +263,7 @@ class TestStopping:
         assert "from outside" in play.task("actor").reason
 
 
+@row("Actions", "`RESTART`")
 class TestRestarting:
     @pytest.mark.parametrize("status", [QUEUED, RUNNING])
     def test_a_task_that_runs_is_started_anew_when_it_is_gone(self, status: TaskStatus) -> None:
@@ -337,6 +344,10 @@ class TestRestarting:
 
 
 class TestWhoHearsAnEvent:
+    @row(
+        "Which executions an event reaches",
+        "without the id of an execution",
+    )
     def test_every_running_execution_of_the_namespace(self) -> None:
         play = Play(ANCHOR, task("t", GO))
         play.upload(ANCHOR, task("t", GO), name="other")
@@ -346,6 +357,7 @@ class TestWhoHearsAnEvent:
 
         assert [play.status("t", e) for e in executions] == [QUEUED] * 3
 
+    @row("Which executions an event reaches", "sent from a task")
     def test_only_the_execution_that_the_event_names(self) -> None:
         play = Play(ANCHOR, task("t", GO))
         executions = [play.start(), play.start(), play.start()]
@@ -354,6 +366,10 @@ class TestWhoHearsAnEvent:
 
         assert [play.count("t", e) for e in executions] == [0, 1, 0]
 
+    @row(
+        "Which executions an event reaches",
+        "with the id of an execution elsewhere",
+    )
     def test_nobody_when_the_event_names_an_execution_that_has_ended(self) -> None:
         play = Play(ANCHOR, task("t", GO))
         play.start()
@@ -390,6 +406,7 @@ class TestWhoHearsAnEvent:
 
         assert play.status("actor") is QUEUED
 
+    @row("Conditions", "`action_on_event_received(action, event_key)`")
     @pytest.mark.parametrize(
         ("pattern", "key", "matches"),
         [
@@ -426,6 +443,7 @@ class TestWhoHearsAnEvent:
 
 
 class TestOrderOfRules:
+    @row("Order", "the rules of one task, for one event")
     def test_of_several_rules_the_first_whose_condition_is_met_acts(self) -> None:
         play = actor(GO, on(STOP, "both"), on(RESTART, "both"))
         bring_to(play, RUNNING)
@@ -453,6 +471,7 @@ class TestOrderOfRules:
 
 
 class TestStatusRules:
+    @row("What starts", "a task with `START` rules")
     def test_a_task_starts_when_the_one_before_it_has_succeeded(self) -> None:
         play = begun(task("a"), task("b", after("a")), task("c", after("b")))
 
@@ -473,6 +492,7 @@ class TestStatusRules:
 
         assert play.count("b") == 0
 
+    @row("Conditions", "`start_after(tasks)`")
     def test_with_several_upstream_tasks_all_must_have_their_status(self) -> None:
         play = begun(ANCHOR, task("a"), task("b"), task("c", when(START, a=SUCCESS, b=FAILED)))
 
@@ -541,6 +561,7 @@ class TestStatusRules:
 
         assert play.status("t") is STOPPING
 
+    @row("Conditions", "`action_on_task_status(action, {task: status, ...})`")
     def test_every_status_that_a_task_takes_is_an_occasion(self) -> None:
         watchers = [
             task(f"on_{status.lower()}", when(START, a=status))
@@ -572,6 +593,8 @@ class TestStatusRules:
 
 
 class TestRetries:
+    @row("Options of a task", "`retries`")
+    @row("Who is responsible, and until when", "`RETRYING`")
     def test_a_failed_attempt_is_tried_again_in_the_same_task_execution(self) -> None:
         play = begun(task("t", retries=2))
 
@@ -608,6 +631,7 @@ class TestRetries:
 
         assert play.status("t") is RETRYING
 
+    @row("Options of a task", "`retry_backoff`")
     def test_the_delay_grows_by_the_backoff(self) -> None:
         play = begun(task("t", retries=3, retry_delay=10, retry_backoff=3))
 
@@ -647,6 +671,8 @@ class TestRetries:
 
 
 class TestTimeout:
+    @row("Options of a task", "`timeout`")
+    @row("Who is responsible, and until when", "`RUNNING`")
     def test_an_attempt_that_takes_too_long_is_stopped_and_has_failed(self) -> None:
         play = begun(task("t", timeout=60))
         play.run("t")
@@ -728,6 +754,7 @@ class TestTimeout:
 
 
 class TestPeriodicTasks:
+    @row("What starts", "a periodic task")
     def test_a_periodic_task_starts_with_the_execution_and_again_at_each_tick(self) -> None:
         play = begun(task("t", periodic_expression="interval@0 0 1 0"))
         assert play.count("t") == 1
@@ -764,6 +791,7 @@ class TestPeriodicTasks:
                 play.succeed("t")
             play.pass_time(14.5 * 3600)
 
+    @row("How an execution ends", "that is reactive, or has a periodic task")
     def test_a_periodic_task_keeps_the_execution_open(self) -> None:
         play = begun(task("t", periodic_expression="interval@1 0 0 0"))
 
@@ -774,6 +802,7 @@ class TestPeriodicTasks:
         assert play.end()[0] is WorkflowStatus.STOPPED
         assert play.state.timers == {}
 
+    @row("Options of a task", "`periodic_expression`")
     def test_ticks_that_were_missed_are_made_up_for_once(self) -> None:
         play = begun(task("t", periodic_expression="interval@0 0 1 0"))
         play.succeed("t")
@@ -792,6 +821,7 @@ class TestPeriodicTasks:
 
 
 class TestEndOfAnExecution:
+    @row("How an execution ends", "is `SUCCESS`")
     def test_success_when_all_that_ran_has_succeeded(self) -> None:
         play = begun(task("a"), task("b"))
 
@@ -801,6 +831,7 @@ class TestEndOfAnExecution:
 
         assert play.end() == (WorkflowStatus.SUCCESS, "")
 
+    @row("How an execution ends", "with a task that was never triggered")
     def test_a_task_that_was_never_triggered_does_not_matter(self) -> None:
         play = begun(task("a"), task("never", GO), task("nor_this", after("never")))
 
@@ -831,6 +862,7 @@ class TestEndOfAnExecution:
 
         assert play.end() == (WorkflowStatus.SUCCESS, "")
 
+    @row("How an execution ends", "is `STOPPED`")
     def test_stopped_when_a_task_was_and_none_has_failed(self) -> None:
         play = begun(task("a", on(STOP, "enough")), task("b", after("a")))
 
@@ -842,6 +874,7 @@ class TestEndOfAnExecution:
         assert "task 'a' STOPPED" in reason
         assert reason.endswith("never started: b")
 
+    @row("How an execution ends", "is `FAILED`")
     def test_failure_outweighs_stop(self) -> None:
         play = begun(task("a"), task("b"))
         play.act(STOP, "a")
@@ -851,6 +884,7 @@ class TestEndOfAnExecution:
 
         assert play.end()[0] is WorkflowStatus.FAILED
 
+    @row("How an execution ends", "ends")
     def test_it_does_not_end_while_a_task_waits_to_be_tried_again(self) -> None:
         play = begun(task("a", retries=1, retry_delay=60))
 
@@ -865,6 +899,7 @@ class TestEndOfAnExecution:
 
         assert play.goes_on()
 
+    @row("What starts", "a workflow in which no task starts by itself")
     def test_a_reactive_workflow_stays_open_until_it_is_stopped(self) -> None:
         play = begun(task("t", GO))
         assert play.goes_on()
@@ -910,6 +945,7 @@ class TestEndOfAnExecution:
 
 
 class TestStoppingAnExecution:
+    @row("Operations", "stop an execution")
     def test_it_is_stopped_when_the_last_task_is_gone(self) -> None:
         play = begun(task("a"), task("b"), task("c", retries=1, retry_delay=60))
         play.fail("c")
@@ -1129,6 +1165,7 @@ class TestCustomConditions:
         assert (evaluation.event, evaluation.task_name, evaluation.rule) == (event, "actor", 0)
         assert play.count("actor") == 0
 
+    @row("Conditions", "`action_on_condition(action, condition)`")
     def test_the_action_follows_when_it_is_met(self) -> None:
         play = actor(custom(START, "number"))
         play.send("number")
@@ -1417,6 +1454,7 @@ class TestRedriving:
 
 
 class TestUploading:
+    @row("Operations", "upload a workflow again")
     def test_a_running_execution_stays_on_the_snapshot_with_which_it_began(self) -> None:
         play = begun(ANCHOR, task("old", GO))
 
@@ -1465,6 +1503,7 @@ class TestDisabling:
         play.do(EnableWorkflow("flow", "default", False))
         return play
 
+    @row("Operations", "disable a workflow")
     def test_no_execution_is_started_by_anybody(self, play: Play) -> None:
         with pytest.raises(Refused, match="disabled"):
             play.start()
@@ -1478,6 +1517,7 @@ class TestDisabling:
         play.succeed("anchor")
         assert play.end(1) == (WorkflowStatus.SUCCESS, "")
 
+    @row("Operations", "enable a workflow")
     def test_when_it_is_enabled_schedules_and_triggers_start_executions_again(
         self, play: Play
     ) -> None:
@@ -1495,6 +1535,7 @@ class TestDisabling:
 
 
 class TestDeleting:
+    @row("Operations", "delete a workflow")
     def test_a_workflow_is_not_deleted_while_an_execution_runs(self) -> None:
         play = begun(task("t"))
 
@@ -1559,6 +1600,8 @@ class TestSchedules:
 
         assert len(play.executions) == 2
 
+    @row("Operations", "pause a schedule")
+    @row("Operations", "resume a schedule")
     def test_a_paused_schedule_does_not_fire_and_makes_up_for_nothing(self) -> None:
         play = self.schedule("interval@0 0 10 0")
         play.do(PauseSchedule(1, True))
@@ -1599,6 +1642,7 @@ class TestSchedules:
 
 
 class TestTriggers:
+    @row("Triggers", "whose condition is met")
     def test_an_event_starts_an_execution(self) -> None:
         play = Play(task("t"))
         play.add_trigger(SingleEventCondition("go*"))
@@ -1617,6 +1661,7 @@ class TestTriggers:
 
         assert play.executions == {}
 
+    @row("Triggers", "that is paused")
     def test_a_paused_trigger_is_not_evaluated(self) -> None:
         play = Play(task("t"))
         parts = (SingleEventCondition("x"), SingleEventCondition("y"))
@@ -1631,6 +1676,7 @@ class TestTriggers:
 
         assert len(play.executions) == 1
 
+    @row("Triggers", "that is deleted")
     def test_a_deleted_trigger_starts_nothing(self) -> None:
         play = Play(task("t"))
         play.do(DeleteTriggers((play.add_trigger(SingleEventCondition("go")),)))
@@ -1639,6 +1685,7 @@ class TestTriggers:
 
         assert play.executions == {}
 
+    @row("Order", "what an event starts and what it triggers")
     def test_the_event_that_started_an_execution_is_not_heard_by_it(self) -> None:
         play = Play(ANCHOR, task("t", GO))
         play.add_trigger(SingleEventCondition("go"))

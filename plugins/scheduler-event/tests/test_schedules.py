@@ -51,7 +51,7 @@ def began(play: Play) -> list[str]:
     return [f"{e.begin_date:%d %H:%M}" for e in play.executions.values()]
 
 
-@row(SECTION, "an expression `interval@...`")
+@row(SECTION, "an expression `interval@days hours minutes seconds`")
 def test_an_interval_is_counted_from_the_creation_of_the_schedule() -> None:
     play = scheduled("interval@0 0 25 0")
 
@@ -61,7 +61,7 @@ def test_an_interval_is_counted_from_the_creation_of_the_schedule() -> None:
     assert {e.run_type for e in play.executions.values()} == {ExecutionType.PERIODIC}
 
 
-@row(SECTION, "an expression `cron@...`")
+@row(SECTION, "an expression `cron@m h dom mon dow`")
 def test_a_cron_expression_reads_the_clock_in_utc() -> None:
     play = scheduled("cron@15 6 * * 3")
 
@@ -134,7 +134,7 @@ class TestEnd:
         assert isinstance(refused.value.error, DefinitionError)
 
 
-@row(SECTION, '`catch_up="once"`')
+@row(SECTION, '`catch_up="once"` (without another)')
 def test_ticks_that_were_missed_are_made_up_for_once() -> None:
     play = scheduled(TEN_MINUTES)
 
