@@ -16,7 +16,13 @@ from aiflow_core.crash import crash_point
 from aiflow_core.database import reachable
 from aiflow_core.model.status import TASK_FINISHED, WORKFLOW_FINISHED
 from aiflow_scheduler_event import tables
-from aiflow_scheduler_event.store import CONSUMER, LostRaceError, chunks, erase_execution
+from aiflow_scheduler_event.store import (
+    CONSUMER,
+    LostRaceError,
+    chunks,
+    erase_execution,
+    orphan_bundles,
+)
 
 _EXECUTION = tables.workflow_execution
 _TASK = tables.task_execution
@@ -96,15 +102,12 @@ class History:
                     connection.execute(delete(_LETTER).where(*letter))
         return len(keys)
 
-    def erase_snapshots(
-        self, epoch: int, before_ms: int, most: int, forget: Callable[[str], None]
-    ) -> int:
+    def erase_snapshots(self, epoch: int, before_ms: int, most: int) -> int:
         """Snapshots in whose place another one came before that, and that no execution belongs to;
-        how many. `forget` is given the uri of each bundle that no snapshot has any more; nobody
-        can submit a workflow meanwhile."""
+        how many."""
         newer = _SNAPSHOT.alias()
         unused = (
-            select(_SNAPSHOT.c.id, _SNAPSHOT.c.bundle)
+            select(_SNAPSHOT.c.id)
             .where(
                 exists().where(
                     newer.c.workflow_id == _SNAPSHOT.c.workflow_id,
@@ -116,19 +119,28 @@ class History:
             .order_by(_SNAPSHOT.c.id)
             .limit(most)
         )
-        with self._leading(epoch) as connection:
-            doomed = connection.execute(unused).all()
-            if not doomed:
-                return 0
-            connection.execute(
-                delete(_SNAPSHOT).where(_SNAPSHOT.c.id.in_([row.id for row in doomed]))
-            )
-            bundles = connection.scalars(select(_SNAPSHOT.c.bundle))
-            kept = {bundle.uri for bundle in bundles if bundle}
-            for uri in {row.bundle.uri for row in doomed if row.bundle} - kept:
-                # Before the commit: after a crash it is done again, and the uri is still known.
-                forget(uri)
-        return len(doomed)
+        ids = [id for (id,) in self._found(unused)]
+        if ids:
+            with self._leading(epoch) as connection:
+                orphan_bundles(connection, _SNAPSHOT.c.id.in_(ids))
+                connection.execute(delete(_SNAPSHOT).where(_SNAPSHOT.c.id.in_(ids)))
+        return len(ids)
+
+    def forget_bundles(self, epoch: int, most: int, forget: Callable[[str], None]) -> int:
+        """Bundles of snapshots that are gone; how many. `forget` is given the uri of each that no
+        other snapshot has; nobody can submit a workflow meanwhile."""
+        table = tables.orphaned_bundle
+        orphans = self._found(select(table).order_by(table.c.id).limit(most))
+        if orphans:
+            with self._leading(epoch) as connection:
+                bundles = connection.scalars(select(_SNAPSHOT.c.bundle))
+                kept = {bundle.uri for bundle in bundles if bundle}
+                for uri in {row.bundle.uri for row in orphans} - kept:
+                    # Before the commit: after a crash it is done again, and the uri is still known.
+                    forget(uri)
+                ids = [row.id for row in orphans]
+                connection.execute(delete(table).where(table.c.id.in_(ids)))
+        return len(orphans)
 
     # --- looking ---------------------------------------------------------------------------------
 

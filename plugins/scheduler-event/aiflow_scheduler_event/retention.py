@@ -24,7 +24,7 @@ _SHORTEST_PAUSE = 1.0
 # Things that one transaction deletes: short enough for the steps that wait for it.
 _EXECUTIONS_AT_ONCE = 20
 _ROWS_AT_ONCE = 500
-_SNAPSHOTS_AT_ONCE = 5
+_BUNDLES_AT_ONCE = 5
 
 
 class Retention:
@@ -84,8 +84,9 @@ class Retention:
         self._all(_EXECUTIONS_AT_ONCE, history.erase_executions, *old)
         self._all(_ROWS_AT_ONCE, history.erase_task_executions, *old)
         self._all(_ROWS_AT_ONCE, history.erase_dead_letters, *old)
-        forget = partial(history.erase_snapshots, forget=self._forget_blob)
-        self._all(_SNAPSHOTS_AT_ONCE, forget, *old)
+        self._all(_ROWS_AT_ONCE, history.erase_snapshots, *old)
+        forget = partial(history.forget_bundles, forget=self._forget_blob)
+        self._all(_BUNDLES_AT_ONCE, forget, epoch)
         # After the letters: their events may go with them.
         first_kept = min(self._events.offset_at(before_ms) + 1, history.first_needed_offset())
         self._all(_ROWS_AT_ONCE, history.erase_decisions, epoch, first_kept)

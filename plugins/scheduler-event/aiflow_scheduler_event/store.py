@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 from sqlalchemy import (
+    ColumnElement,
     Connection,
     Engine,
     Select,
@@ -277,6 +278,8 @@ class Store:
                 )
 
     def _delete(self, connection: Connection, cls: type, key: Any) -> None:
+        if cls is WorkflowSnapshot:
+            orphan_bundles(connection, tables.workflow_snapshot.c.id == key)
         connection.execute(self._statements.delete[cls], _key_row(cls, key))
 
     def _write_lists(
@@ -624,6 +627,13 @@ def _erase(connection: Connection, changes: Changes) -> None:
             _erase_workflow(connection, key)
 
 
+def orphan_bundles(connection: Connection, which: ColumnElement[bool]) -> None:
+    """Note the code of snapshots that are about to be deleted, see `history`."""
+    snapshots = tables.workflow_snapshot
+    theirs = select(snapshots.c.bundle).where(which, snapshots.c.bundle.is_not(None))
+    connection.execute(insert(tables.orphaned_bundle).from_select(["bundle"], theirs))
+
+
 def erase_execution(connection: Connection, execution_id: int) -> None:
     """Delete an execution that has ended, with its tasks and decisions."""
     for table, column in (
@@ -641,6 +651,7 @@ def _erase_workflow(connection: Connection, workflow_id: int) -> None:
     for execution_id in list(connection.scalars(query)):
         erase_execution(connection, execution_id)
     snapshots, states = tables.workflow_snapshot, tables.condition_state
+    orphan_bundles(connection, snapshots.c.workflow_id == workflow_id)
     connection.execute(delete(snapshots).where(snapshots.c.workflow_id == workflow_id))
     connection.execute(
         delete(states).where(states.c.scope_kind == "WORKFLOW", states.c.scope_id == workflow_id)

@@ -145,6 +145,13 @@ workflow_snapshot = _table(
     Column("bundle", Json(BundleRef | None)),
 )
 
+# Code of snapshots that are gone, until it is known that no other snapshot has the same.
+orphaned_bundle = _table(
+    "orphaned_bundle",
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("bundle", Json(BundleRef), nullable=False),
+)
+
 workflow_execution = _table(
     "workflow_execution",
     Column("id", BigInteger, primary_key=True, autoincrement=False),

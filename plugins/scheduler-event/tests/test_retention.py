@@ -23,7 +23,7 @@ from aiflow_core.testing.clock import ManualClock
 from aiflow_core.testing.event_store import MemoryEventStore
 from aiflow_core.testing.executor import MemoryExecutor
 from aiflow_scheduler_event import retention, tables
-from aiflow_scheduler_event.commands import EnableWorkflow, SubmitWorkflow
+from aiflow_scheduler_event.commands import DeleteSnapshots, EnableWorkflow, SubmitWorkflow
 from aiflow_scheduler_event.history import History
 from aiflow_scheduler_event.retention import Retention
 from aiflow_scheduler_event.state import DeadLetter
@@ -348,6 +348,25 @@ class TestUploads:
         assert self.snapshots(deployed) == [3]
         assert self.is_kept(deployed, old)
 
+    @pytest.mark.parametrize("what", ["workflow", "snapshot"])
+    def test_that_were_deleted_by_a_user_have_left_their_code_to_be_deleted(
+        self, deployed: Deployed, tmp_path: Path, what: str
+    ) -> None:
+        old, new = (self.bundle(deployed, tmp_path, text) for text in ("old", "new"))
+        self.upload(deployed, old)
+        self.upload(deployed, new)
+        if what == "workflow":
+            deployed.play.delete()
+        else:
+            deployed.play.do(DeleteSnapshots((2,), strict=True))
+        deployed.store_all()
+        assert self.is_kept(deployed, old)
+
+        deployed.sweep()
+
+        assert not self.is_kept(deployed, old)
+        assert self.is_kept(deployed, new) is (what == "snapshot")
+
 
 class TestFiles:
     def make_log(self, deployed: Deployed, execution_id: int, days_ago: float) -> Path:
@@ -453,7 +472,7 @@ class TestAServer:
                 if len(passed) <= number:
                     break
             number += 1
-        assert number == 6, "executions, letters and uploads, before and after"
+        assert number == 8, "executions, letters, uploads and their code, before and after"
 
 
 def fill(deployed: Deployed, root: Path) -> None:

@@ -1,4 +1,5 @@
-"""Schedules have a time zone, bounds, a way to catch up, and a limit."""
+"""Schedules have a time zone, bounds, a way to catch up, and a limit; the code of uploads that were
+deleted is deleted, too."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -15,8 +16,16 @@ def upgrade() -> None:
     op.add_column(
         "workflow_schedule", sa.Column("waiting", sa.Integer, nullable=False, server_default="0")
     )
+    op.create_table(
+        "orphaned_bundle",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
+        sa.Column("bundle", long, nullable=False),
+        mysql_engine="InnoDB",
+        mysql_charset="utf8mb4",
+    )
 
 
 def downgrade() -> None:
+    op.drop_table("orphaned_bundle")
     op.drop_column("workflow_schedule", "waiting")
     op.drop_column("workflow_schedule", "options")
