@@ -320,7 +320,9 @@ class TestTheSchema:
     def test_in_the_documentation_is_that_of_the_settings(self, name: str) -> None:
         published = (SCHEMAS / f"{name}.schema.json").read_text()
 
-        assert json.loads(published) == config.json_schema(self.FILES[name])
+        schema = config.json_schema(self.FILES[name])
+
+        assert json.loads(published) == schema, json.dumps(schema, indent=2)
 
     @pytest.mark.parametrize("name", FILES)
     def test_allows_the_file_with_the_defaults(self, name: str) -> None:

@@ -154,5 +154,7 @@ def test_the_file_of_config_init_says_the_defaults(home: Path) -> None:
 def test_the_reference_has_the_schema_and_the_table() -> None:
     published = (REFERENCE / "schemas" / "notification_server.schema.json").read_text()
 
-    assert json.loads(published) == config.json_schema(NotificationSettings)
+    schema = config.json_schema(NotificationSettings)
+
+    assert json.loads(published) == schema, json.dumps(schema, indent=2)
     assert config.table(NotificationSettings) in (REFERENCE / "configuration.md").read_text()
