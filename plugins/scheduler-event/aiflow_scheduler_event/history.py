@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, Table, delete, exists, func, select, 
 
 from aiflow_core.clock import to_datetime
 from aiflow_core.crash import crash_point
-from aiflow_core.database import reachable
+from aiflow_core.database import database_ms, reachable
 from aiflow_core.model.status import TASK_FINISHED, WORKFLOW_FINISHED
 from aiflow_scheduler_event import tables
 from aiflow_scheduler_event.store import (
@@ -143,6 +143,11 @@ class History:
         return len(orphans)
 
     # --- looking ---------------------------------------------------------------------------------
+
+    def now_ms(self) -> int:
+        """The time of the database."""
+        with self._reading() as connection:
+            return int(connection.execute(select(database_ms())).scalar_one())
 
     def first_needed_offset(self) -> int:
         """No event from here on may be forgotten: not yet taken in, or the subject of a letter or

@@ -73,7 +73,8 @@ class Retention:
 
     def sweep(self) -> None:
         """Delete all that is past, a few things at a time."""
-        before_ms = self._clock.now_ms() - self._keep_ms
+        # The clock of one machine alone, which may have been set wrong, makes nothing old.
+        before_ms = min(self._clock.now_ms(), self._history.now_ms()) - self._keep_ms
         epoch = self._membership.epoch
         if epoch is not None:
             self._sweep_database(epoch, before_ms)

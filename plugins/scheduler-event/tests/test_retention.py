@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import func, select
 
 from aiflow_core import crash
+from aiflow_core.clock import Clock
 from aiflow_core.crash import passing
 from aiflow_core.model.execution import (
     AttemptKey,
@@ -417,6 +418,17 @@ class TestFiles:
 
 
 class TestAServer:
+    def test_whose_clock_is_ahead_of_that_of_the_database_takes_nothing_for_old(
+        self, deployed: Deployed
+    ) -> None:
+        deployed.play.now = Clock().now_ms()
+        run_through(deployed)
+        deployed.days_later(31)
+
+        deployed.sweep()
+
+        assert deployed.execution_ids() == [1]
+
     def test_that_stands_by_tidies_up_its_own_machine_only(self, deployed: Deployed) -> None:
         run_through(deployed)
         deployed.days_later(31)
