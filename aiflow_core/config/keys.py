@@ -212,9 +212,9 @@ class ObserverSettings(Settings, frozen=True, kw_only=True):
         Literal["consent", "refuse"],
         key("what it means when an observer that is asked gives no answer"),
     ] = "consent"
-    figures_interval: Annotated[
-        Seconds, key("seconds from one telling of figures to the next")
-    ] = 5.0
+    figures_interval: Annotated[Seconds, key("seconds from one telling of figures to the next")] = (
+        5.0
+    )
 
 
 class PluginSettings(Settings, frozen=True, kw_only=True):
