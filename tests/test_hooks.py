@@ -223,6 +223,7 @@ class TestFaults:
         hooks.register(listener, "listener")
         tell(hooks, "a", "b")
         assert hanging.at_the_gate.wait(10)
+        listener.await_heard("a", "b")
 
         for _ in range(4):
             hooks.look()

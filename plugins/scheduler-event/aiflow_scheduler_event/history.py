@@ -7,6 +7,7 @@ touched, so the engine need not know: of what has ended it remembers nothing.
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import product
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Table, delete, exists, func, select, update
@@ -74,7 +75,7 @@ class History:
             )
             .limit(most)
         )
-        return self._erase_by_id(epoch, _TASK, ended)
+        return self._erase_by_id(epoch, (_TASK, tables.task_cause), ended)
 
     def erase_decisions(self, epoch: int, before_offset: int, most: int) -> int:
         """Decisions on older events that belong to no execution; how many. Those of an execution go
@@ -85,7 +86,7 @@ class History:
             .where(table.c.workflow_execution_id == 0, table.c.offset < before_offset)
             .limit(most)
         )
-        return self._erase_by_id(epoch, table, old)
+        return self._erase_by_id(epoch, (table,), old)
 
     def erase_dead_letters(self, epoch: int, before_ms: int, most: int) -> int:
         """Letters that were written before that; how many."""
@@ -176,11 +177,12 @@ class History:
 
     # --- inside ----------------------------------------------------------------------------------
 
-    def _erase_by_id(self, epoch: int, table: Table, query: Any) -> int:
+    def _erase_by_id(self, epoch: int, of: Sequence[Table], query: Any) -> int:
+        """Delete the ids that the query finds from the tables."""
         ids = [id for (id,) in self._found(query)]
         if ids:
             with self._leading(epoch) as connection:
-                for some in chunks(ids, 500):
+                for table, some in product(of, list(chunks(ids, 500))):
                     connection.execute(delete(table).where(table.c.id.in_(some)))
         return len(ids)
 

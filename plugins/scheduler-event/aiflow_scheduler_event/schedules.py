@@ -25,7 +25,7 @@ class Schedules(Executions):
     def __init__(self, state: State) -> None:
         super().__init__(state)
         self._by_name = {(w.namespace, w.workflow_name): w.id for w in state.workflows.values()}
-        self._waiting = {s.id for s in state.schedules.values() if s.waiting}
+        self._behind = {s.id for s in state.schedules.values() if s.waiting}
 
     def _do_schedule(
         self, command: AddSchedule | PauseSchedule | DeleteSchedules
@@ -89,9 +89,9 @@ class Schedules(Executions):
 
     def _end_if_over(self, run: Run) -> None:
         super()._end_if_over(run)
-        if not self._waiting or run.execution.id in self.state.runs:
+        if not self._behind or run.execution.id in self.state.runs:
             return
-        for schedule_id in sorted(self._waiting):
+        for schedule_id in sorted(self._behind):
             schedule = self.state.schedules[schedule_id]
             if schedule.workflow_id == run.execution.workflow_id:
                 self._start_due(schedule, 0)
@@ -136,12 +136,12 @@ class Schedules(Executions):
     def _keep_schedule(self, schedule: WorkflowSchedule) -> None:
         self.state.schedules[schedule.id] = schedule
         self._changes.put(schedule)
-        (self._waiting.add if schedule.waiting else self._waiting.discard)(schedule.id)
+        (self._behind.add if schedule.waiting else self._behind.discard)(schedule.id)
 
     def _remove_schedules(self, schedules: list[WorkflowSchedule]) -> None:
         for schedule in schedules:
             del self.state.schedules[schedule.id]
-            self._waiting.discard(schedule.id)
+            self._behind.discard(schedule.id)
             self._changes.delete(WorkflowSchedule, schedule.id)
             self._drop_timer(TimerKey(TimerKind.SCHEDULE, schedule.id))
 

@@ -47,6 +47,7 @@ from .play import (
     on,
     task,
 )
+from .rows import row
 
 
 class Rule(Play):
@@ -110,6 +111,7 @@ def names(events: tuple[Event, ...]) -> str:
     return " ".join(e.payload["name"] for e in events)
 
 
+@row("Conditions", "`action_on_condition(action, pattern)`")
 class TestEvents:
     def test_each_event_with_the_key_is_a_match(self) -> None:
         assert Rule(event("a")).come("a", "b", "a") == ["a1", "a2"]

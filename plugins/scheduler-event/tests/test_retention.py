@@ -284,7 +284,7 @@ class TestUploads:
         return [snapshot.id for snapshot in found]
 
     def is_kept(self, deployed: Deployed, bundle: BundleRef) -> bool:
-        return bundle.uri in deployed.blobs._blobs
+        return bundle.uri in {blob.uri for blob in deployed.blobs.list_blobs()}
 
     def test_go_with_their_code_when_others_came_in_their_place(
         self, deployed: Deployed, tmp_path: Path
@@ -527,7 +527,7 @@ def assert_swept(deployed: Deployed) -> None:
     }
     assert left["dead_letter"] == 0
     assert left["workflow_snapshot"] == 1
-    assert len(deployed.blobs._blobs) == 1
+    assert len(list(deployed.blobs.list_blobs())) == 1
     assert deployed.first_event() == deployed.log.head()
     assert seen(deployed.store.load()[0]) == seen(deployed.play.state)
 

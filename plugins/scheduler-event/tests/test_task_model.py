@@ -385,4 +385,4 @@ def test_a_fault_is_found(
     fault(monkeypatch)
 
     with machines(quick_sqlite_url) as make:
-        assert run_model.finds(make, runs=100)
+        assert run_model.finds(make, runs=200)
