@@ -38,11 +38,17 @@ INIT_COMMAND = "aiflow db init"
 class KeepsTables(Protocol):
     """What a plugin that keeps tables in a database offers beside its contract."""
 
-    def initialize(self) -> None:
-        """Make the tables, or bring them up to date."""
+    def initialize(self, revision: str = "head") -> None:
+        """Make the tables, or bring them up to a revision."""
 
     def downgrade(self, revision: str) -> None:
         """Take the tables back to a revision; `base` removes them."""
+
+    def revision(self) -> str | None:
+        """The revision of the tables; None when there are none."""
+
+    def sql(self, *revisions: str) -> str:
+        """The SQL that would take the tables to each of the revisions, one after the other."""
 
     def check(self, init_command: str) -> None:
         """Raise `ConfigError` naming `init_command` unless the tables are up to date."""

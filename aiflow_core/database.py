@@ -10,6 +10,7 @@ no database.
   cut off, does not keep the others from what it has locked.
 """
 
+import io
 import logging
 import os
 import sqlite3
@@ -51,7 +52,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.pool import NullPool
 from sqlalchemy.sql.functions import FunctionElement
 
-from aiflow_core.errors import ConfigError, NoRoomError, UnavailableError
+from aiflow_core.errors import ConfigError, NoRoomError, NotFoundError, UnavailableError
 from aiflow_core.model.event import Event
 
 log = logging.getLogger(__name__)
@@ -305,27 +306,53 @@ def _bytes_of(connection: Connection, name: str) -> int:
 
 def migrate(engine: Engine, package: str, revision: str = "head") -> None:
     """Bring the tables of `package` (its sub-package `migrations` is an Alembic script directory)
-    to `revision`."""
-    if revision == "head" and _found_revision(engine, package) == newest_revision(package):
+    up to `revision`, `head` being the newest; nothing when they are there or beyond."""
+    wanted = _step(package, revision)
+    if _step(package, found_revision(engine, package)) >= wanted:
         return
     from alembic import command  # takes longer to import than all the rest of a start
 
     with engine.begin() as connection:
-        command.upgrade(_alembic(package, connection), revision)
+        command.upgrade(_alembic(package, connection), _steps(package)[wanted])
 
 
 def downgrade(engine: Engine, package: str, revision: str) -> None:
-    """Take the tables of `package` back to `revision`; `base` removes them."""
+    """Take the tables of `package` back to `revision`; `base` removes them. Nothing when they are
+    there or were never beyond."""
+    wanted = _step(package, revision)
+    if _step(package, found_revision(engine, package)) <= wanted:
+        return
     from alembic import command
 
     with engine.begin() as connection:
-        command.downgrade(_alembic(package, connection), revision)
+        command.downgrade(_alembic(package, connection), _steps(package)[wanted])
+
+
+def migration_sql(engine: Engine, package: str, *revisions: str) -> str:
+    """The SQL that would take the tables of `package` to each of the revisions, one after the
+    other. Nothing is changed."""
+    from alembic import command
+
+    steps = _steps(package)
+    stops = [_step(package, revision) for revision in revisions]
+    written = io.StringIO()
+    here = _step(package, found_revision(engine, package))
+    if _is_missing(engine):
+        engine = create_engine("sqlite://")
+    with engine.connect() as connection:
+        config = _alembic(package, connection, output=written)
+        for stop in stops:
+            move = command.upgrade if stop > here else command.downgrade
+            if stop != here:
+                move(config, f"{steps[here]}:{steps[stop]}", sql=True)
+            here = stop
+    return written.getvalue()
 
 
 def check_current(engine: Engine, package: str, *, uri: str, init_command: str) -> None:
     """Raise `ConfigError` unless the tables of `package` are at its newest revision."""
     with reachable(uri):
-        found = _found_revision(engine, package)
+        found = found_revision(engine, package)
     wanted = newest_revision(package)
     if found != wanted:
         state = f"is at revision {found}, not {wanted}" if found else "has no tables yet"
@@ -335,11 +362,31 @@ def check_current(engine: Engine, package: str, *, uri: str, init_command: str) 
 def newest_revision(package: str) -> str:
     """The newest revision of the tables of `package`: a script's file is called
     `<revision>_<title>.py`, and revisions are in the order of their names."""
+    return _steps(package)[-1]
+
+
+def _steps(package: str) -> list[str]:
+    """The revisions of the tables of `package`, oldest first, behind `base`, which is none."""
     scripts = files(f"{package}.migrations.versions").iterdir()
-    return max(s.name.partition("_")[0] for s in scripts if s.name[0].isdigit())
+    return ["base", *sorted(s.name.partition("_")[0] for s in scripts if s.name[0].isdigit())]
 
 
-def _found_revision(engine: Engine, package: str) -> str | None:
+def _step(package: str, revision: str | None) -> int:
+    """Where a revision stands among all of them; `NotFoundError` when it is none."""
+    steps = _steps(package)
+    if revision in ("head", "heads"):
+        return len(steps) - 1
+    if (revision or "base") not in steps:
+        raise NotFoundError(
+            "version of the database", revision, next_step=f"Known are: {', '.join(steps)}."
+        )
+    return steps.index(revision or "base")
+
+
+def found_revision(engine: Engine, package: str) -> str | None:
+    """The revision at which the tables of `package` are; None when there are none."""
+    if _is_missing(engine):
+        return None
     name = version_table(package)
     with engine.connect().execution_options(read_only=True) as connection:
         if not inspect(connection).has_table(name):
@@ -354,10 +401,20 @@ def version_table(package: str) -> str:
     return f"{package.removeprefix('aiflow_')}_version"
 
 
-def _alembic(package: str, connection: Connection) -> Any:
+def _is_missing(engine: Engine) -> bool:
+    """Whether it is a file that is not there yet; to connect would make it."""
+    file = engine.url.database if engine.dialect.name == "sqlite" else None
+    return bool(file) and file != ":memory:" and not os.path.exists(str(file))
+
+
+def _alembic(package: str, connection: Connection, output: io.StringIO | None = None) -> Any:
+    """What Alembic needs to know; `output` is for the SQL that it only writes."""
     from alembic.config import Config
 
-    config = Config(attributes={"connection": connection, "version_table": version_table(package)})
+    config = Config(
+        output_buffer=output,
+        attributes={"connection": connection, "version_table": version_table(package)},
+    )
     config.set_main_option("script_location", f"{package}:migrations")
     config.set_main_option("path_separator", "os")
     return config

@@ -252,9 +252,9 @@ print(sorted(name for name in sys.modules if name.startswith("aiflow_core.model"
         shell("db", "reset", "-y")
         assert not (home / "run").exists()
 
-        refused = CliRunner().invoke(aiflow, ["db", "reset"], input="n\n")
-        assert refused.exit_code == 1
-        assert "This will drop existing tables if they exist. Proceed?" in refused.stderr
+        said = shell.fails(2, "db", "reset")
+        assert "This will drop existing tables if they exist. Proceed?" in said
+        assert said.endswith("the standard input is no terminal. Say yes with -y.")
 
         shell("db", "downgrade", "-v", "base", "-y")
         shell("db", "init")
@@ -314,7 +314,7 @@ def test_a_workflow_from_its_upload_to_its_deletion(
     assert shell.fails(3, "workflow-execution", "show", execution) == (
         f"Error: No such workflow execution: {execution}."
     )
-    assert shell.says("workflow", "delete", "life") == "Workflow: default.life deleted."
+    assert shell.says("workflow", "delete", "life", "-y") == "Workflow: default.life deleted."
     assert shell.fails(3, "workflow", "show", "life") == "Error: No such workflow: default.life."
 
 
@@ -405,7 +405,7 @@ def test_a_schedule_from_its_creation_to_its_deletion(shell: Shell) -> None:
     assert shell.fails(3, "workflow-schedule", "show", number) == (
         f"Error: No such workflow schedule: {number}."
     )
-    assert shell.says("workflow-schedule", "delete-all", "scheduled") == (
+    assert shell.says("workflow-schedule", "delete-all", "scheduled", "-y") == (
         "All schedules of workflow: default.scheduled deleted."
     )
     assert "Did you mean 'interval@0 0 10 0'?" in shell.fails(
@@ -428,8 +428,8 @@ def test_a_trigger_from_its_creation_to_its_deletion(shell: Shell) -> None:
     assert ops.get_workflow_trigger(trigger.id).is_paused
     shell("workflow-trigger", "resume", trigger.id)
     assert not ops.get_workflow_trigger(trigger.id).is_paused
-    shell("workflow-trigger", "delete", trigger.id)
-    assert shell.says("workflow-trigger", "delete-all", "triggered") == (
+    shell("workflow-trigger", "delete", trigger.id, "-y")
+    assert shell.says("workflow-trigger", "delete-all", "triggered", "-y") == (
         "All triggers of workflow: default.triggered deleted."
     )
     assert ops.list_workflow_triggers("triggered") == []
@@ -447,8 +447,8 @@ def test_a_namespace_from_its_creation_to_its_deletion(shell: Shell) -> None:
 
     shell.upload("inside", namespace="lab")
     assert [r["workflow_name"] for r in shell.rows("workflow", "list", "-n", "lab")] == ["inside"]
-    shell.fails(4, "namespace", "delete", "lab")
-    shell("workflow", "delete", "inside", "--namespace", "lab")
+    shell.fails(4, "namespace", "delete", "lab", "-y")
+    shell("workflow", "delete", "inside", "--namespace", "lab", "-y")
     assert shell.says("namespace", "delete", "lab", "--yes") == "Namespace: lab, deleted."
 
 

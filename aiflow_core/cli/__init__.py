@@ -9,13 +9,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from aiflow_core.cli.output import Program
+from aiflow_core.cli.command import Group, Program
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-# Name -> module:command and what the help says.
+# Name -> module:command and what the help says; one without help is hidden.
 _COMMANDS = {
+    "completion": (
+        "aiflow_core.cli.completion:completion",
+        "Prints the code with which a shell completes commands.",
+    ),
     "config": ("aiflow_core.cli.config:config", "Manages configuration."),
     "db": ("aiflow_core.cli.db:db", "Database operations."),
     "event": ("aiflow_core.cli.event:event", "Manages events."),
@@ -32,6 +36,7 @@ _COMMANDS = {
         "Task execution related operations.",
     ),
     "version": ("aiflow_core.cli.version:version", "Shows the version."),
+    "webserver": ("aiflow_core.cli.webserver:webserver", ""),
     "workflow": ("aiflow_core.cli.workflow:workflow", "Workflow related operations."),
     "workflow-execution": (
         "aiflow_core.cli.workflow_execution:workflow_execution",
@@ -41,11 +46,18 @@ _COMMANDS = {
         "aiflow_core.cli.workflow_schedule:workflow_schedule",
         "Manages the periodic schedules of the workflow.",
     ),
+    "workflow-snapshot": (
+        "aiflow_core.cli.workflow_snapshot:workflow_snapshot",
+        "Manages the snapshots of the workflow, one for each upload.",
+    ),
     "workflow-trigger": (
         "aiflow_core.cli.workflow_trigger:workflow_trigger",
         "Manages the event triggers of the workflow.",
     ),
 }
+
+# What the help says of commands that a plugin brings; without this, what the plugin is for.
+_HELP = {"server": "AIFlow server operations."}
 
 
 class AIFlow(Program):
@@ -63,8 +75,9 @@ class AIFlow(Program):
         return _joined(command, _load(cmd_name)) if is_of_plugin and _may_be(cmd_name) else command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        helps = {name: _summary(entry) for name, entry in _plugin_commands().items()}
-        helps |= {name: text for name, (_, text) in _COMMANDS.items()}
+        entries = _plugin_commands().items()
+        helps = {name: _HELP.get(name) or _summary(entry) for name, entry in entries}
+        helps |= {name: text for name, (_, text) in _COMMANDS.items() if text}
         with formatter.section("Commands"):
             formatter.write_dl(sorted(helps.items()))
 
@@ -106,7 +119,7 @@ def _joined(ours: click.Command, theirs: click.Command) -> click.Command:
     """The core's command; of two groups one with the commands of both."""
     if not isinstance(ours, click.Group) or not isinstance(theirs, click.Group):
         return ours
-    return click.Group(
+    return Group(
         ours.name,
         commands={**theirs.commands, **ours.commands},
         help=ours.help,

@@ -5,15 +5,16 @@ from typing import Any
 
 import click
 
+from aiflow_core.cli.command import Group
 from aiflow_core.cli.settings import add_show_commands, write_new
 
 
-@click.group()
+@click.group(cls=Group)
 def config() -> None:
     """Manages configuration."""
 
 
-@config.command()
+@config.command(examples=["aiflow config init", "aiflow config init --help"])
 def init() -> None:
     """Writes the default configuration files; existing ones are left as they are."""
     from aiflow_core import config as settings
@@ -42,4 +43,4 @@ def _write(path: Path, text: str) -> None:
         click.echo(f"The AIFlow config file exists already: {path}", err=True)
 
 
-add_show_commands(config, _in_effect)
+add_show_commands(config, "aiflow", "rpc_port", _in_effect)

@@ -1,80 +1,27 @@
 """The commands `aiflow db ...`: the tables of the server's scheduler."""
 
 import shutil
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import click
 
-from aiflow_core.app import App, KeepsFilesHere, ShowsUsage
-from aiflow_core.cli.output import confirm, output_option, show, yes_option
+from aiflow_core.app import App, KeepsFilesHere, KeepsTables, ShowsUsage
+from aiflow_core.cli.command import Group
+from aiflow_core.cli.output import Output, output_option, show
+from aiflow_core.cli.tables import Tables, add_table_commands
 from aiflow_core.deployment import forget_deployment
 from aiflow_core.errors import ConflictError, UsageError
 
 
-@click.group()
+@click.group(cls=Group)
 def db() -> None:
     """Database operations."""
 
 
-@db.command()
-def init() -> None:
-    """Makes the tables of the metadata database."""
-    app = App.configured()
-    app.home.mkdir(parents=True, exist_ok=True)
-    with app.tables() as tables:
-        tables.initialize()
-    click.echo("The database is ready.")
-
-
-@db.command()
-@click.option(
-    *("-v", "--version"), type=click.Choice(["head", "heads"]), default="heads", show_default=True
-)
-def upgrade(version: str) -> None:
-    """Brings the tables of the metadata database up to date."""
-    with _stopped().tables() as tables:
-        tables.initialize()
-    click.echo("The database is up to date.")
-
-
-@db.command()
-@click.option(
-    *("-v", "--version"),
-    required=True,
-    help="The version to go back to; 'base' removes the tables with all that they hold.",
-)
-@yes_option
-def downgrade(version: str, yes: bool) -> None:
-    """Takes the tables of the metadata database back to an earlier version."""
-    app = _stopped()
-    confirm(f"Go back to {version}, and drop what did not exist then?", yes)
-    with app.tables() as tables:
-        tables.downgrade(version)
-    click.echo(f"The database is at version {version}.")
-
-
-@db.command()
-@yes_option
-def reset(yes: bool) -> None:
-    """Burns down and rebuilds the metadata database."""
-    app = _stopped()
-    if not yes:
-        click.confirm(
-            "This will drop existing tables if they exist. Proceed?", abort=True, err=True
-        )
-    with app.tables() as tables:
-        tables.downgrade("base")
-        tables.initialize()
-    # Executions to come have the ids of those that were forgotten, and must not find their traces.
-    for directory in ("run", "working_dir"):
-        shutil.rmtree(app.home / directory, ignore_errors=True)
-    forget_deployment(app.home)
-    click.echo("The database is empty.")
-
-
-@db.command()
+@db.command(examples=["aiflow db usage", "aiflow db usage -o json"])
 @output_option
-def usage(output: str) -> None:
+def usage(output: Output) -> None:
     """Shows how much the tables of the metadata database, the logs and the blobs take."""
     app = App.configured()
     with app.tables() as tables:
@@ -97,11 +44,36 @@ def _files(directory: Path) -> dict[str, int]:
     return {"count": len(sizes), "bytes": sum(sizes)}
 
 
-def _stopped() -> App:
-    """The deployment, while its server does not run."""
-    app = App.configured()
-    if app.daemon().pid() is not None:
+def _opened() -> AbstractContextManager[KeepsTables]:
+    return App.configured().tables()
+
+
+def _prepare() -> None:
+    App.configured().home.mkdir(parents=True, exist_ok=True)
+
+
+def _check_stopped() -> None:
+    if App.configured().daemon().pid() is not None:
         raise ConflictError(
             "The AIFlow server is running.", next_step="Stop it first with 'aiflow server stop'."
         )
-    return app
+
+
+def _forget() -> None:
+    home = App.configured().home
+    # Executions to come have the ids of those that were forgotten, and must not find their traces.
+    for directory in ("run", "working_dir"):
+        shutil.rmtree(home / directory, ignore_errors=True)
+    forget_deployment(home)
+
+
+add_table_commands(
+    db,
+    Tables(
+        program="aiflow",
+        opened=_opened,
+        prepare=_prepare,
+        check_stopped=_check_stopped,
+        forget=_forget,
+    ),
+)

@@ -5,20 +5,24 @@ The other commands of `aiflow event` are of the notification server, which knows
 
 import click
 
-from aiflow_core.cli.output import confirm, output_option, show, yes_option
+from aiflow_core.cli.command import Group
+from aiflow_core.cli.options import Id, confirm, paging_options, yes_option
+from aiflow_core.cli.output import Output, output_option, show
 from aiflow_core.errors import UsageError
 
 COLUMNS = ("offset", "consumer", "error", "tries", "create_time")
 
-offset_argument = click.argument("offset", type=click.IntRange(min=1))
-any_offset_argument = click.argument("offset", type=click.IntRange(min=1), required=False)
+offset_argument = click.argument("offset", help="The offset of the event in the log.", type=Id())
+any_offset_argument = click.argument(
+    "offset", help="The offset of the event in the log.", type=Id(), required=False
+)
 all_option = click.option("--all", "every", is_flag=True, help="All dead letters.")
 consumer_option = click.option(
     "--consumer", help="Only the letter of this consumer, as `show` names it."
 )
 
 
-@click.group()
+@click.group(cls=Group)
 def event() -> None:
     """Manages events."""
 
@@ -29,37 +33,40 @@ def dead() -> None:
 
     A letter is named by the OFFSET of its event in the log. When several could not take in one
     event, each has a letter of its own, and is told from the others by --consumer.
-
-    \b
-    Examples:
-      aiflow event dead list
-      aiflow event dead show 42
-      aiflow event dead redrive 42
-      aiflow event dead drop --all
     """
 
 
-@dead.command("list")
-@click.option("--limit", type=click.IntRange(min=1), help="No more than so many.")
+@dead.command(
+    "list",
+    examples=["aiflow event dead list", "aiflow event dead list --limit 10 --fields offset,error"],
+)
+@paging_options
 @output_option
-def list_letters(limit: int | None, output: str) -> None:
+def list_letters(limit: int | None, offset: int, output: Output) -> None:
     """Lists the dead letters, in the order of the log."""
     from aiflow_core import ops
 
-    show(ops.list_dead_letters(limit), COLUMNS, output)
+    show(ops.list_dead_letters(limit, offset), COLUMNS, output)
 
 
-@dead.command("show")
+@dead.command(
+    "show", examples=["aiflow event dead show 4", "aiflow event dead show 4 --output json"]
+)
 @offset_argument
 @output_option
-def show_letters(offset: int, output: str) -> None:
+def show_letters(offset: int, output: Output) -> None:
     """Shows the dead letters of one event, with the event."""
     from aiflow_core import ops
 
     show(ops.get_dead_letter(offset), (*COLUMNS, "event"), output)
 
 
-@dead.command()
+@dead.command(
+    examples=[
+        "aiflow event dead redrive 4 --consumer 'evaluation 1: task train, rule 1'",
+        "aiflow event dead redrive --all",
+    ]
+)
 @any_offset_argument
 @consumer_option
 @all_option
@@ -69,12 +76,6 @@ def redrive(offset: int | None, consumer: str | None, every: bool) -> None:
     A condition is asked once more about the event, with the states as they are today, while its
     execution is open. What fails again becomes a new dead letter. With --all, what cannot be
     redriven stays.
-
-    \b
-    Examples:
-      aiflow event dead redrive 42
-      aiflow event dead redrive 42 --consumer 'evaluation 7: task train, rule 1'
-      aiflow event dead redrive --all
     """
     from aiflow_core import ops
 
@@ -86,19 +87,13 @@ def redrive(offset: int | None, consumer: str | None, every: bool) -> None:
     click.echo(f"Dead letter: {offset} redriven.")
 
 
-@dead.command()
+@dead.command(examples=["aiflow event dead drop 4 --yes", "aiflow event dead drop --all -y"])
 @any_offset_argument
 @consumer_option
 @all_option
 @yes_option
 def drop(offset: int | None, consumer: str | None, every: bool, yes: bool) -> None:
-    """Forgets dead letters; their events stay in the log.
-
-    \b
-    Examples:
-      aiflow event dead drop 42
-      aiflow event dead drop --all -y
-    """
+    """Forgets dead letters; their events stay in the log."""
     from aiflow_core import ops
 
     _check_choice(offset, consumer, every)

@@ -1,80 +1,76 @@
-"""What a command prints: data in four formats on stdout, an error as one sentence on stderr."""
+"""What a command prints: data in four formats, all fields of them or some."""
 
 import json
-import os
-import sys
-import traceback
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import wraps
 from typing import Any
 
 import click
 
-from aiflow_core.errors import AIFlowError
+from aiflow_core.errors import UsageError, did_you_mean
 
 FORMATS = ("table", "json", "yaml", "plain")
 
+COLOURS = {
+    "RUNNING": "cyan",
+    "SUCCESS": "green",
+    "FAILED": "red",
+    "STOPPED": "yellow",
+}
+"""Of the words that a reader looks for: the statuses."""
+
 _UNLIMITED = 1_000_000
 
-EXIT_BUG = 70
-EXIT_INTERRUPTED = 130
 
-output_option = click.option(
-    *("-o", "--output"),
-    type=click.Choice(FORMATS),
-    default="table",
-    show_default=True,
-    help="Format of the output.",
-)
-namespace_option = click.option(
-    *("-n", "--namespace"), default="default", show_default=True, help="Namespace of the workflow."
-)
-yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
+@dataclass(frozen=True)
+class Output:
+    """How data are to be printed.
 
-
-class Program(click.Group):
-    """A command line whose errors are one sentence on stderr and an exit code.
-
-    The exit code is the error's own, see `aiflow_core.errors`. `--debug` shows the traceback, too.
+    Attributes:
+        format: one of `FORMATS`.
+        fields: the names of those that are wanted, in this order; empty: all.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.params.append(
-            click.Option(["--debug"], is_flag=True, help="Show the traceback of an error.")
-        )
-
-    def invoke(self, ctx: click.Context) -> Any:
-        debug = ctx.params.pop("debug")
-        try:
-            return super().invoke(ctx)
-        except AIFlowError as error:
-            _explain(f"Error: {error}", debug)
-            sys.exit(error.exit_code)
-        except KeyboardInterrupt:
-            sys.exit(EXIT_INTERRUPTED)
-        except BrokenPipeError:
-            # Whoever read the output has enough. The interpreter would complain while flushing.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(0)
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
-            raise
-        except Exception as error:
-            hint = "" if debug else " Run it again with --debug and report what it shows."
-            _explain(f"This is a bug in AIFlow: {type(error).__name__}: {error}.{hint}", debug)
-            sys.exit(EXIT_BUG)
+    format: str = "table"
+    fields: tuple[str, ...] = ()
 
 
-def confirm(question: str, yes: bool) -> None:
-    """Ask, unless `yes` or nobody is there to answer; a no ends the program."""
-    if not yes and sys.stdin.isatty():
-        click.confirm(question, abort=True, err=True)
+def output_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--output` and `--fields`, which the command takes together as `output: Output`."""
+
+    @wraps(command)
+    def with_output(*args: Any, output: str, fields: str | None, **kwargs: Any) -> Any:
+        names = tuple(name.strip() for name in (fields or "").split(",") if name.strip())
+        return command(*args, output=Output(output, names), **kwargs)
+
+    with_format = click.option(
+        *("-o", "--output"),
+        type=click.Choice(FORMATS),
+        default="table",
+        show_default=True,
+        help="Format of the output.",
+    )
+    with_fields = click.option(
+        "--fields", metavar="NAME,...", help="Show only these fields, in this order."
+    )
+    return with_format(with_fields(with_output))
 
 
-def show(rows: Iterable[Any], columns: Sequence[str], output: str) -> None:
-    """Print the columns of the rows (values of the model, or mappings) in the chosen format."""
-    picked = [{column: _field(row, column) for column in columns} for row in rows]
-    _PRINTERS[output](picked, columns)
+def show(rows: Iterable[Any], columns: Sequence[str], output: Output) -> None:
+    """Print the columns of the rows (values of the model, or mappings) as is wanted.
+
+    `UsageError` for a field that is none of the columns.
+    """
+    for name in output.fields:
+        if name not in columns:
+            raise UsageError(
+                f"There is no field {name!r}.", next_step=did_you_mean(name, list(columns))
+            )
+    wanted = output.fields or columns
+    picked = [{column: _field(row, column) for column in wanted} for row in rows]
+    _PRINTERS[output.format](picked, wanted)
 
 
 def timestamp(moment: datetime) -> str:
@@ -86,12 +82,6 @@ def timestamp(moment: datetime) -> str:
 def shown_json(value: Any) -> str:
     """A mapping or list of values as JSON text, with times as `timestamp` writes them."""
     return json.dumps(_plain_data(value), indent=2, ensure_ascii=False)
-
-
-def _explain(sentence: str, debug: bool) -> None:
-    if debug:
-        traceback.print_exc()
-    click.echo(sentence, err=True)
 
 
 def _field(row: Any, column: str) -> Any:
@@ -160,12 +150,14 @@ def _print_table(rows: list[dict[str, Any]], columns: Sequence[str]) -> None:
         return
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table()
     for column in columns:
         table.add_column(column, no_wrap=True)
     for row in rows:
-        table.add_row(*(_text(row[column]) for column in columns))
+        cells = (_text(row[column]) for column in columns)
+        table.add_row(*(Text(cell, style=COLOURS.get(cell, "")) for cell in cells))
     console = Console(markup=False, highlight=False, emoji=False)
     unlimited = console.options.update(width=_UNLIMITED)
     width = console.measure(table, options=unlimited).maximum

@@ -4,7 +4,8 @@ import sys
 
 import click
 
-from aiflow_core.cli.output import output_option, show
+from aiflow_core.cli.command import Group
+from aiflow_core.cli.output import Output, output_option, show
 
 COLUMNS = ("kind", "name", "version", "origin", "api", "state", "problem")
 FACTS = (*COLUMNS, "target", "summary", "capabilities")
@@ -19,14 +20,17 @@ time_limit_option = click.option(
 )
 
 
-@click.group()
+@click.group(cls=Group)
 def plugins() -> None:
     """Shows the installed plugins."""
 
 
-@plugins.command("list")
+@plugins.command(
+    "list",
+    examples=["aiflow plugins list", "aiflow plugins list --fields kind,name,problem -o plain"],
+)
 @output_option
-def list_plugins(output: str) -> None:
+def list_plugins(output: Output) -> None:
     """Lists all plugins; `problem` says why one is not used.
 
     Only those that are in use are imported, in a process of their own; the others are lazy.
@@ -55,7 +59,7 @@ def list_plugins(output: str) -> None:
 @click.option("--kind", help="Of which kind, where several kinds have one of that name.")
 @time_limit_option
 @output_option
-def show_plugin(name: str, kind: str | None, timeout: float, output: str) -> None:
+def show_plugin(name: str, kind: str | None, timeout: float, output: Output) -> None:
     """Shows a plugin: what it is, what it can, and its settings; JSON and YAML hold their JSON
     Schema as well.
 
@@ -80,7 +84,7 @@ def show_plugin(name: str, kind: str | None, timeout: float, output: str) -> Non
         }
         for plugin, finding in examined(found, timeout)
     ]
-    if output in ("json", "yaml"):
+    if output.format in ("json", "yaml"):
         show(rows, (*FACTS, "settings", "schema"), output)
         return
     for row in rows:
@@ -92,7 +96,7 @@ def show_plugin(name: str, kind: str | None, timeout: float, output: str) -> Non
 @plugins.command()
 @time_limit_option
 @output_option
-def doctor(timeout: float, output: str) -> None:
+def doctor(timeout: float, output: Output) -> None:
     """Imports every plugin that may be used, in a process of its own, and says what is wrong.
 
     One that hangs or ends the process is found as well. The exit code is 1 when a plugin is broken

@@ -1,7 +1,7 @@
-"""What `aiflow run` shows while it runs: a live table on a terminal, lines elsewhere.
+"""What is shown of executions that go on: a live table on a terminal, lines elsewhere.
 
-Task output goes to stdout, each line behind the name of its task, and so does the summary; what is
-told about the run goes to stderr.
+Of `aiflow run`, task output goes to stdout, each line behind the name of its task, and so does the
+summary; what is told about the run goes to stderr.
 """
 
 import sys
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Protocol, Self
 
 import click
 from rich.console import Console
@@ -18,21 +18,36 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from aiflow_core.cli.output import shown_json
+from aiflow_core.cli.output import COLOURS, shown_json
 from aiflow_core.cli.running import Change, Session
 from aiflow_core.clock import to_datetime
 from aiflow_core.deployment import log_file
 from aiflow_core.model.event import Event
-from aiflow_core.model.execution import AttemptKey, TaskExecution
+from aiflow_core.model.execution import AttemptKey, TaskExecution, WorkflowExecution
 from aiflow_core.model.status import TASK_FINISHED, TaskStatus
 
-_COLOURS = {
-    TaskStatus.RUNNING: "cyan",
-    TaskStatus.SUCCESS: "green",
-    TaskStatus.FAILED: "red",
-    TaskStatus.STOPPED: "yellow",
-}
 _EVENTS_SHOWN = 5
+
+
+class Scene(Protocol):
+    """What goes on.
+
+    Attributes:
+        workflows: names by workflow id; those that are unknown are shown as their ids.
+        executions, tasks: as last heard of, by their ids.
+    """
+
+    workflows: dict[int, str]
+    executions: dict[int, WorkflowExecution]
+    tasks: dict[int, TaskExecution]
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since it began."""
+
+    @property
+    def now(self) -> int:
+        """Milliseconds since the epoch."""
 
 
 class Logs:
@@ -84,10 +99,11 @@ class Logs:
 
 
 class Lines:
-    """Progress as plain lines."""
+    """Progress as plain lines: what tasks print goes to `output`, what happens to `told`."""
 
-    def __init__(self, output: IO[str]) -> None:
+    def __init__(self, output: IO[str], told: IO[str]) -> None:
         self._output = output
+        self._told = told
 
     def __enter__(self) -> Self:
         return self
@@ -102,7 +118,7 @@ class Lines:
     def log(self, task_name: str, line: str) -> None:
         click.echo(f"[{task_name}] {line}", file=self._output)
 
-    def change(self, session: Session, change: Change) -> None:
+    def change(self, session: Scene, change: Change) -> None:
         match change:
             case Event():
                 what = _told(change)
@@ -112,9 +128,9 @@ class Lines:
                 name = session.workflows.get(change.workflow_id, change.workflow_id)
                 reason = _because(change.reason)
                 what = f"workflow {name}, execution {change.id}: {change.status}{reason}"
-        click.echo(f"{session.elapsed:7.2f} s  {what}", err=True)
+        click.echo(f"{session.elapsed:7.2f} s  {what}", file=self._told)
 
-    def refresh(self, session: Session) -> None: ...
+    def refresh(self, session: Scene) -> None: ...
 
 
 class LiveTable:
@@ -139,11 +155,11 @@ class LiveTable:
     def log(self, task_name: str, line: str) -> None:
         self._live.console.print(Text(f"[{task_name}] {line}"))
 
-    def change(self, session: Session, change: Change) -> None:
+    def change(self, session: Scene, change: Change) -> None:
         if isinstance(change, Event):
             self._events.append(change)
 
-    def refresh(self, session: Session) -> None:
+    def refresh(self, session: Scene) -> None:
         statuses = ", ".join(
             f"{session.workflows.get(e.workflow_id, e.workflow_id)} {e.status}"
             for e in session.executions.values()
@@ -155,7 +171,7 @@ class LiveTable:
             table.add_row(
                 task.task_name,
                 str(task.sequence_number),
-                Text(task.status, style=_COLOURS.get(task.status, "")),
+                Text(task.status, style=COLOURS.get(task.status, "")),
                 _seconds(task, session.now),
                 task.reason,
             )
@@ -164,26 +180,28 @@ class LiveTable:
         self._live.update(table)
 
 
+def view(told: IO[str]) -> Lines | LiveTable:
+    """The view that suits where the output goes to; `told` is where lines of what happens go."""
+    return LiveTable() if sys.stdout.isatty() else Lines(sys.stdout, told)
+
+
 def follow(session: Session, as_json: bool) -> None:
     """Show what happens until the session is over."""
     with ExitStack() as stack:
-        live = sys.stdout.isatty() and not as_json
-        view: Lines | LiveTable = (
-            LiveTable() if live else Lines(sys.stderr if as_json else sys.stdout)
-        )
-        stack.enter_context(view)
-        logs = Logs(session, view.log)
+        shown = Lines(sys.stderr, sys.stderr) if as_json else view(sys.stderr)
+        stack.enter_context(shown)
+        logs = Logs(session, shown.log)
         stack.callback(logs.close)
         try:
             while not session.is_over:
                 for change in session.changes(0.1):
-                    view.change(session, change)
+                    shown.change(session, change)
                 logs.follow()
-                view.refresh(session)
+                shown.refresh(session)
         finally:
-            session.stop(lambda change: view.change(session, change))
+            session.stop(lambda change: shown.change(session, change))
             logs.follow()
-            view.refresh(session)
+            shown.refresh(session)
 
 
 def summarize(session: Session, output: str) -> None:
@@ -197,7 +215,7 @@ def summarize(session: Session, output: str) -> None:
         click.echo(f"{name}: {execution.status}{_because(execution.reason)}")
 
 
-def _latest(session: Session) -> list[TaskExecution]:
+def _latest(session: Scene) -> list[TaskExecution]:
     latest = {(t.workflow_execution_id, t.task_name): t for t in session.tasks.values()}
     return list(latest.values())
 

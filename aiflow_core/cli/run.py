@@ -1,57 +1,41 @@
 """`aiflow run`: a workflow file, run here and now with everything it needs in one process tree."""
 
 import os
-import re
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import click
 
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+from aiflow_core.cli.command import Command
+from aiflow_core.cli.options import Duration, TaskAndStatus
 
 
-class Duration(click.ParamType[float]):
-    """A length of time: 500ms, 60s, 2m, 1h."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> float:
-        if isinstance(value, float):
-            return value
-        found = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h)", str(value))
-        if not found:
-            self.fail(f"{value!r} is no duration; write for example 500ms, 60s, 2m or 1h.")
-        return float(found[1]) * _UNITS[found[2]]
-
-
-class TaskAndStatus(click.ParamType[tuple[str, str]]):
-    """A task's name and a status: train=SUCCESS."""
-
-    name = "task=status"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, str]:
-        from aiflow_core.model.status import TaskStatus
-
-        if isinstance(value, tuple):
-            return value
-        task, is_pair, status = str(value).rpartition("=")
-        if not is_pair or not task or status.upper() not in TaskStatus.__members__:
-            known = ", ".join(TaskStatus.__members__)
-            self.fail(f"{value!r} is not TASK=STATUS; the statuses are {known}.")
-        return task, status.upper()
-
-
-@click.command()
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option("-f", "--files", help="Files and directories to go with it, separated by commas.")
+@click.command(
+    cls=Command,
+    examples=[
+        "aiflow run quickstart.py",
+        "aiflow run quickstart.py --files words.txt,data --until greet=SUCCESS --for 5m",
+    ],
+)
+@click.argument("file", help="The path of the workflow file.", type=click.Path(path_type=Path))
+@click.option(
+    *("-f", "--files"),
+    metavar="PATH,...",
+    help="Files and directories that the tasks find beside the workflow file.",
+)
 @click.option("-n", "--namespace", help="Run the workflows in this namespace.")
 @click.option("-w", "--workflow", "only", help="Run only the workflow of this name.")
 @click.option("--for", "period", type=Duration(), help="Stop after this time, say 60s.")
 @click.option("--until-event", help="Stop when an event with this key comes (* is a wildcard).")
 @click.option("--until", type=TaskAndStatus(), help="Stop when a task takes a status.")
-@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table")
+@click.option(
+    *("-o", "--output"),
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="Format of the result; with json, what tasks print goes to the standard error.",
+)
 def run(
     file: Path,
     files: str | None,
@@ -70,11 +54,6 @@ def run(
     What is kept is under AIFLOW_HOME, or under a temporary directory when that is not set. The exit
     code is 0 when nothing failed and what was waited for came, 10 when the workflow did not end in
     success, 7 when the time was up first.
-
-    \b
-    Examples:
-      aiflow run workflow.py
-      aiflow run workflow.py --files data,settings.yaml --until-event model_deployed --for 5m
     """
     from aiflow_core.app import App
     from aiflow_core.cli.progress import follow, summarize

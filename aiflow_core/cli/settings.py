@@ -10,11 +10,24 @@ import click
 from aiflow_core.errors import NotFoundError, did_you_mean
 
 
-def add_show_commands(group: click.Group, in_effect: Callable[[], dict[str, Any]]) -> None:
-    """Give `group` the commands `get-value` and `list`, which show what `in_effect` returns."""
+def add_show_commands(
+    group: click.Group, program: str, option: str, in_effect: Callable[[], dict[str, Any]]
+) -> None:
+    """Give `group` the commands `get-value` and `list`, which show what `in_effect` returns.
 
-    @group.command("get-value")
-    @click.argument("option")
+    Args:
+        program: the name of the program that the group belongs to.
+        option: one of its options, for an example.
+    """
+
+    @group.command(
+        "get-value",
+        examples=[
+            f"{program} config get-value {option}",
+            f"{program} config get-value {option} --help",
+        ],
+    )
+    @click.argument("option", help="The name of the option.")
     def get_value(option: str) -> None:
         """Shows the value of an option of the configuration, as it is in effect."""
         values = in_effect()
@@ -23,7 +36,9 @@ def add_show_commands(group: click.Group, in_effect: Callable[[], dict[str, Any]
         value = values[option]
         click.echo(value if isinstance(value, str) else _yaml(value).strip())
 
-    @group.command("list")
+    @group.command(
+        "list", examples=[f"{program} config list", f"{program} config list --color off"]
+    )
     @click.option(
         "--color",
         type=click.Choice(["auto", "on", "off"]),

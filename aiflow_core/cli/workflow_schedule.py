@@ -4,8 +4,8 @@ from typing import Any
 
 import click
 
-from aiflow_core.cli.output import namespace_option
-from aiflow_core.cli.starters import starter_commands
+from aiflow_core.cli.options import namespace_option
+from aiflow_core.cli.starters import name_argument, starter_commands
 
 COLUMNS = ("id", "workflow_id", "expression", "create_time", "is_paused")
 
@@ -13,9 +13,14 @@ workflow_schedule = starter_commands("schedule", COLUMNS)
 workflow_schedule.help = "Manages the periodic schedules of the workflow."
 
 
-@workflow_schedule.command()
-@click.argument("workflow_name")
-@click.argument("expression")
+@workflow_schedule.command(
+    examples=[
+        "aiflow workflow-schedule add quickstart 'cron@0 6 * * *'",
+        "aiflow workflow-schedule add quickstart 'interval@0 1 0 0'",
+    ]
+)
+@name_argument
+@click.argument("expression", help="When executions start.")
 @namespace_option
 @click.option(
     "--time-zone",

@@ -48,6 +48,10 @@ class WorkflowInfo(Value, frozen=True):
     is_enabled: bool = True
     event_offset: int = -1
 
+    @property
+    def name(self) -> str:
+        return self.workflow_name
+
 
 class WorkflowSnapshot(Value, frozen=True):
     """One upload of a workflow; never changes."""
@@ -57,6 +61,16 @@ class WorkflowSnapshot(Value, frozen=True):
     create_time: datetime
     definition: WorkflowDefinition
     bundle: BundleRef | None = None
+
+    @property
+    def uri(self) -> str:
+        """Where the code is; empty when there is none."""
+        return self.bundle.uri if self.bundle else ""
+
+    @property
+    def signature(self) -> str:
+        """Hex SHA-256 of the code; empty when there is none."""
+        return self.bundle.sha256 if self.bundle else ""
 
 
 class WorkflowExecution(Value, frozen=True):
@@ -89,6 +103,10 @@ class TaskExecution(Value, frozen=True):
     end_date: datetime | None = None
     status: TaskStatus = TaskStatus.INIT
     reason: str = ""
+
+    @property
+    def key(self) -> "TaskExecutionKey":
+        return TaskExecutionKey(self.workflow_execution_id, self.task_name, self.sequence_number)
 
     @property
     def attempt(self) -> "AttemptKey":
@@ -142,6 +160,17 @@ class DeadLetter(Value, frozen=True):
     event: Event | None = None
 
 
+class TaskExecutionKey(Value, order=True, frozen=True):
+    """Names one execution of a task: the `seq_num`-th in its workflow execution."""
+
+    workflow_execution_id: int
+    task_name: str
+    seq_num: int
+
+    def __str__(self) -> str:
+        return f"{self.workflow_execution_id}_{self.task_name}_{self.seq_num}"
+
+
 class AttemptKey(Value, order=True, frozen=True):
     """Names one attempt of one task execution; at most one process ever runs for it."""
 
@@ -150,11 +179,13 @@ class AttemptKey(Value, order=True, frozen=True):
     sequence_number: int
     try_number: int = 1
 
+    @property
+    def task_execution(self) -> TaskExecutionKey:
+        """What it is an attempt of."""
+        return TaskExecutionKey(self.workflow_execution_id, self.task_name, self.sequence_number)
+
     def __str__(self) -> str:
-        return (
-            f"{self.workflow_execution_id}_{self.task_name}_"
-            f"{self.sequence_number}.{self.try_number}"
-        )
+        return f"{self.task_execution}.{self.try_number}"
 
 
 class AttemptRequest(Value, frozen=True):
@@ -179,6 +210,18 @@ class AttemptReport(Value, frozen=True):
     key: AttemptKey
     status: TaskStatus
     reason: str = ""
+
+
+class LogPage(Value, frozen=True):
+    """A piece of what an attempt has written.
+
+    Attributes:
+        data: UTF-8, and possibly cut within a character.
+        position: where the next piece begins, in bytes.
+    """
+
+    data: bytes
+    position: int
 
 
 class RunningTask(Value, frozen=True):

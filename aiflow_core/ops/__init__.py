@@ -23,6 +23,7 @@ from aiflow_core.ops.namespace_ops import (
 from aiflow_core.ops.task_execution_ops import (
     get_task_execution,
     list_task_executions,
+    read_task_log,
     start_task_execution,
     stop_task_execution,
 )
@@ -102,6 +103,7 @@ __all__ = [
     "list_workflows",
     "pause_workflow_schedule",
     "pause_workflow_trigger",
+    "read_task_log",
     "redrive_dead_letter",
     "redrive_dead_letters",
     "resume_workflow_schedule",

@@ -8,10 +8,12 @@ from typing import cast
 from aiflow_core.app import App
 from aiflow_core.specs.scheduler import (
     DeadLetterOperations,
+    LogOperations,
     NamespaceOperations,
     ScheduleOperations,
     Scheduler,
     SnapshotOperations,
+    StateOperations,
     TriggerOperations,
 )
 
@@ -22,6 +24,8 @@ class Server(
     ScheduleOperations,
     TriggerOperations,
     SnapshotOperations,
+    StateOperations,
+    LogOperations,
     DeadLetterOperations,
     ABC,
 ):

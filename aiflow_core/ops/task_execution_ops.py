@@ -1,6 +1,6 @@
 """Operations on task executions."""
 
-from aiflow_core.model.execution import TaskExecution
+from aiflow_core.model.execution import LogPage, TaskExecution
 from aiflow_core.ops.client import server
 
 
@@ -11,7 +11,7 @@ def start_task_execution(workflow_execution_id: int, task_name: str) -> str:
     """
     with server() as client:
         started = client.start_task_execution(workflow_execution_id, task_name)
-    return f"{started.workflow_execution_id}_{started.task_name}_{started.sequence_number}"
+    return str(started.key)
 
 
 def stop_task_execution(workflow_execution_id: int, task_name: str) -> None:
@@ -32,3 +32,14 @@ def list_task_executions(
     """All task executions of a workflow execution, or `limit` of them after the first `offset`."""
     with server() as client:
         return client.list_task_executions(workflow_execution_id, limit, offset or 0)
+
+
+def read_task_log(
+    task_execution_id: int, try_number: int | None = None, position: int = 0
+) -> LogPage:
+    """A piece of the log of an attempt (None: of the latest) from a position on, in bytes.
+
+    It is empty where nothing more has been written yet.
+    """
+    with server() as client:
+        return client.read_task_log(task_execution_id, try_number, position)

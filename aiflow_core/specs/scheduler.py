@@ -1,7 +1,7 @@
 """Scheduler: takes workflows, starts and stops executions, answers for them.
 
-`Scheduler` is what every scheduler offers. Namespaces, schedules, triggers, snapshots and dead
-letters are further contracts that a scheduler may also implement; `offers` asks for them.
+`Scheduler` is what every scheduler offers. Namespaces, schedules, triggers, snapshots, states, logs
+and dead letters are further contracts that a scheduler may also implement; `offers` asks for them.
 """
 
 import re
@@ -18,6 +18,7 @@ from aiflow_core.model.condition import AnyCondition
 from aiflow_core.model.execution import (
     BundleRef,
     DeadLetter,
+    LogPage,
     Namespace,
     TaskExecution,
     WorkflowExecution,
@@ -279,6 +280,35 @@ class SnapshotOperations(ABC):
         """Delete all snapshots of the workflow that can be deleted."""
 
 
+class StateOperations(ABC):
+    """The states of a workflow execution, which its tasks and the conditions of its rules share.
+
+    A value travels as text, see `aiflow_core.model.context.pack`; None: there is none.
+    """
+
+    @abstractmethod
+    def get_state(self, workflow_execution_id: int, name: str) -> str | None:
+        """The state as it was left last."""
+
+    @abstractmethod
+    def put_state(self, workflow_execution_id: int, name: str, value: str | None) -> None:
+        """Leave a state so, or forget it; a conflict when the execution has ended."""
+
+
+class LogOperations(ABC):
+    """What tasks have written."""
+
+    @abstractmethod
+    def read_task_log(
+        self, task_execution_id: int, try_number: int | None = None, position: int = 0
+    ) -> LogPage:
+        """A piece of the log of an attempt (None: of the latest) from a position on, in bytes.
+
+        It is empty where nothing more has been written yet; `NotFoundError` when there is no such
+        log within this server's reach.
+        """
+
+
 class DeadLetterOperations(ABC):
     """The events that could not be taken in, by the scheduler itself or by a user's condition.
 
@@ -321,6 +351,8 @@ CONTRACTS: tuple[type, ...] = (
     ScheduleOperations,
     TriggerOperations,
     SnapshotOperations,
+    StateOperations,
+    LogOperations,
     DeadLetterOperations,
 )
 

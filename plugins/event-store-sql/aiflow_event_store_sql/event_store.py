@@ -15,7 +15,9 @@ from aiflow_core.database import (
     TableUsage,
     check_current,
     downgrade,
+    found_revision,
     migrate,
+    migration_sql,
     open_engine,
     reachable,
     table_usage,
@@ -94,6 +96,16 @@ class SqlEventStore(EventStore, SharesDatabase, KeepsMembers):
         """Take the tables back to an earlier revision; `base` removes them with all events."""
         with reachable(self.uri):
             downgrade(self._engine, PACKAGE, revision)
+
+    def revision(self) -> str | None:
+        """The revision of the tables; None when there are none."""
+        with reachable(self.uri):
+            return found_revision(self._engine, PACKAGE)
+
+    def sql(self, *revisions: str) -> str:
+        """The SQL that would take the tables to each of the revisions, one after the other."""
+        with reachable(self.uri):
+            return migration_sql(self._engine, PACKAGE, *revisions)
 
     def check(self, init_command: str = "aiflow db init") -> None:
         """Raise `ConfigError`, naming `init_command`, unless the tables are up to date."""

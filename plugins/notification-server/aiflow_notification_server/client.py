@@ -7,6 +7,7 @@ import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from itertools import islice
 from types import TracebackType
 from typing import Any, Self
 
@@ -199,8 +200,11 @@ class EmbeddedNotificationClient(NotificationClient):
         sender: str | None = None,
         begin_offset: int | None = None,
         end_offset: int | None = None,
+        limit: int | None = None,
     ) -> list[Event]:
-        return list(self._read(_wanted(key, namespace, sender), begin_offset, end_offset))
+        """As the contract says; no more than the first `limit`."""
+        found = self._read(_wanted(key, namespace, sender), begin_offset, end_offset)
+        return list(islice(found, limit))
 
     def list_all_events(
         self,

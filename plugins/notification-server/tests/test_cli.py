@@ -273,7 +273,7 @@ class TestServer:
         run("server", "start", "-d")
         assert lines(run("event", "count", "lasting")) == ["1"]
         run("server", "stop")
-        assert code(run("db", "reset")) == 1  # nobody is there to say yes
+        assert code(run("db", "reset")) == 2  # nobody is there to say yes
         assert lines(run("db", "reset", "-y")) == ["The database is empty."]
         run("server", "start", "-d")
         assert lines(run("event", "count", "lasting")) == ["0"]
@@ -299,7 +299,7 @@ class TestDatabase:
             "The database is at version base."
         ]
         assert code(invoke("server", "start")) == 2
-        assert lines(invoke("db", "upgrade")) == ["The database is up to date."]
+        assert lines(invoke("db", "upgrade")) == ["The database is at version 0002."]
 
 
 def test_the_version_is_that_of_the_core(invoke: Callable[..., Result]) -> None:

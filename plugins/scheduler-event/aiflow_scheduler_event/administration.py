@@ -36,6 +36,7 @@ from aiflow_scheduler_event.commands import (
     PauseSchedule,
     PauseTrigger,
     PutNamespace,
+    PutState,
     StartExecution,
     StopExecution,
     StopExecutions,
@@ -92,6 +93,9 @@ class Administration(Schedules):
                 self._delete_execution(command.workflow_execution_id)
             case ActOnTask():
                 return self._act_on_task(command)
+            case PutState():
+                scope = self._run(command.workflow_execution_id).scope
+                self._keep_state(scope, command.name, command.value)
             case EnableWorkflow():
                 workflow = self._workflow(command.namespace, command.workflow_name)
                 return self._keep(self._updated(workflow, is_enabled=command.enabled))

@@ -51,6 +51,14 @@ class ActOnTask(Value, tag=True, frozen=True):
     action: str
 
 
+class PutState(Value, tag=True, frozen=True):
+    """Leave a state of an execution so, or, with None, forget it."""
+
+    workflow_execution_id: int
+    name: str
+    value: str | None
+
+
 class PutNamespace(Value, tag=True, frozen=True):
     """Add (`must_exist` False) or change (True) a namespace."""
 
@@ -125,6 +133,7 @@ Command = (
     | StopExecutions
     | DeleteExecution
     | ActOnTask
+    | PutState
     | PutNamespace
     | DeleteNamespace
     | AddSchedule

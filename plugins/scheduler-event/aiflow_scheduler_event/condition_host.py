@@ -7,7 +7,6 @@ error. It ends when its input does.
 """
 
 import base64
-import json
 import os
 import pickle
 import resource
@@ -15,19 +14,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import cloudpickle
-
 from aiflow_core.bundle import find_workflow, load_bundle
-from aiflow_core.errors import UsageError
 from aiflow_core.model.condition import Condition
-from aiflow_core.model.context import Context, ValueState, ValueStateDescriptor
+from aiflow_core.model.context import (
+    Context,
+    ValueState,
+    ValueStateDescriptor,
+    check_state_name,
+    pack,
+    unpack,
+)
 from aiflow_core.model.event import Event
-from aiflow_core.model.serialization import Value, decode, encode, is_plain
+from aiflow_core.model.serialization import Value, decode, encode
 from aiflow_core.model.status import TaskStatus
 from aiflow_core.model.workflow import Workflow
-
-LONGEST_NAME = 200
-"""Characters in the name of a state."""
 
 READY = b"ready\n"
 """What a host writes before it reads its first question."""
@@ -78,14 +78,9 @@ class HostContext(Context):
 
     def get_state(self, descriptor: ValueStateDescriptor) -> ValueState:
         name = descriptor.name
-        if len(name) > LONGEST_NAME or "\0" in name or not _is_unicode(name):
-            raise UsageError(
-                f"{name[:80]!r} is not a name for a state.",
-                next_step=f"Use at most {LONGEST_NAME} characters of Unicode, and no NUL.",
-            )
+        check_state_name(name)
         if name not in self._states:
-            text = self._packed.get(name)
-            self._states[name] = ValueState() if text is None else ValueState(unpack(text))
+            self._states[name] = ValueState(unpack(self._packed.get(name)))
         return self._states[name]
 
     def get_task_status(self, task_name: str) -> TaskStatus | None:
@@ -93,27 +88,7 @@ class HostContext(Context):
 
     def packed(self) -> dict[str, str | None]:
         """Every state that was asked for, as text; None: it has no value."""
-        return {
-            name: None if state.value() is None else pack(state.value())
-            for name, state in self._states.items()
-        }
-
-
-def pack(value: Any) -> str:
-    """A state's value as text: JSON where that keeps it as it is, a pickle elsewhere."""
-    if is_plain(value) and not _is_packed(value):
-        return json.dumps(value)
-    return json.dumps({"pickle": base64.b64encode(cloudpickle.dumps(value)).decode()})
-
-
-def unpack(text: str) -> Any:
-    """The value that `pack` made a text of. Only here, never in a server."""
-    value = json.loads(text)
-    return pickle.loads(base64.b64decode(value["pickle"])) if _is_packed(value) else value
-
-
-def _is_packed(value: Any) -> bool:
-    return isinstance(value, dict) and value.keys() == {"pickle"}
+        return {name: pack(state.value()) for name, state in self._states.items()}
 
 
 class Host:
@@ -154,14 +129,6 @@ def _said(error: Exception) -> str:
     """What an exception says, as text that can travel."""
     text = f"{type(error).__name__}: {error}".encode(errors="replace").decode()
     return text if len(text) <= _LONGEST_ERROR else f"{text[:_LONGEST_ERROR]} [...]"
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def limit_memory(mebibytes: int) -> None:

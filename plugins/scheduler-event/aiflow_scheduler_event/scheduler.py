@@ -6,10 +6,11 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any, TypeVar
 
 from aiflow_core.database import SharesDatabase, TableUsage, same_database
-from aiflow_core.deployment import Deployment
+from aiflow_core.deployment import Deployment, log_file
 from aiflow_core.errors import (
     AIFlowError,
     ConflictError,
@@ -19,10 +20,12 @@ from aiflow_core.errors import (
     WaitTimeoutError,
 )
 from aiflow_core.model.condition import AnyCondition
+from aiflow_core.model.context import check_state_name
 from aiflow_core.model.event import Event, EventType, derived_event_id
 from aiflow_core.model.execution import (
     BundleRef,
     DeadLetter,
+    LogPage,
     Namespace,
     TaskExecution,
     WorkflowExecution,
@@ -42,10 +45,12 @@ from aiflow_core.specs.event_store import MAX_EVENT_BYTES, EventStore
 from aiflow_core.specs.executor import Executor, alone
 from aiflow_core.specs.scheduler import (
     DeadLetterOperations,
+    LogOperations,
     NamespaceOperations,
     ScheduleOperations,
     Scheduler,
     SnapshotOperations,
+    StateOperations,
     TriggerOperations,
     current_request_id,
     request,
@@ -66,6 +71,7 @@ from aiflow_scheduler_event.commands import (
     PauseSchedule,
     PauseTrigger,
     PutNamespace,
+    PutState,
     RedriveDeadLetters,
     Redriven,
     StartExecution,
@@ -75,11 +81,13 @@ from aiflow_scheduler_event.commands import (
 )
 from aiflow_scheduler_event.conditions import ConditionHosts, Limits
 from aiflow_scheduler_event.history import History
+from aiflow_scheduler_event.logs import read_page
 from aiflow_scheduler_event.membership import Heartbeats, name_of, worker_of
 from aiflow_scheduler_event.retention import Retention
 from aiflow_scheduler_event.running import Running
 from aiflow_scheduler_event.state import DeadLetter as KeptLetter
 from aiflow_scheduler_event.state import Reply
+from aiflow_scheduler_event.step import replace
 from aiflow_scheduler_event.store import CONSUMER, Store
 
 log = logging.getLogger(__name__)
@@ -110,6 +118,8 @@ class EventScheduler(
     ScheduleOperations,
     TriggerOperations,
     SnapshotOperations,
+    StateOperations,
+    LogOperations,
     DeadLetterOperations,
 ):
     """Schedules by the events of one log.
@@ -174,17 +184,26 @@ class EventScheduler(
         )
         self._keep_ms = retention_ms(history_retention)
         self._running: Running | None = None
+        self._log_dir: Path | None = None
         self._redriving = threading.Lock()
 
     # --- life ----------------------------------------------------------------------------------
 
-    def initialize(self) -> None:
-        """Make the tables, or bring them up to date."""
-        self._store.initialize()
+    def initialize(self, revision: str = "head") -> None:
+        """Make the tables, or bring them up to a revision."""
+        self._store.initialize(revision)
 
     def downgrade(self, revision: str) -> None:
         """Take the tables back to a revision; `base` removes them."""
         self._store.downgrade(revision)
+
+    def revision(self) -> str | None:
+        """The revision of the tables; None when there are none."""
+        return self._store.revision()
+
+    def sql(self, *revisions: str) -> str:
+        """The SQL that would take the tables to each of the revisions, one after the other."""
+        return self._store.sql(*revisions)
 
     def check(self, init_command: str = "aiflow db init") -> None:
         """Raise `ConfigError` unless the tables are up to date."""
@@ -258,6 +277,7 @@ class EventScheduler(
                 running.loop.opened.result(_LOG_WAIT)
             except TimeoutError:
                 log.warning("Waiting for the event log; nothing is decided until it answers")
+        self._log_dir = deployment.log_dir
         self._running = running
         stack.callback(self._stopped)
 
@@ -535,6 +555,37 @@ class EventScheduler(
     ) -> None:
         found = self.list_workflow_snapshots(workflow_name, namespace)
         self._carry_out(DeleteSnapshots(tuple(s.id for s in found), strict=False))
+
+    # --- what tasks leave and write -------------------------------------------------------------
+
+    def get_state(self, workflow_execution_id: int, name: str) -> str | None:
+        self.get_workflow_execution(workflow_execution_id)
+        return self._store.execution_state(workflow_execution_id, name)
+
+    def put_state(self, workflow_execution_id: int, name: str, value: str | None) -> None:
+        check_state_name(name)
+        self._carry_out(
+            PutState(workflow_execution_id, name, value),
+            check=lambda: self._must_run(workflow_execution_id),
+        )
+
+    def read_task_log(
+        self, task_execution_id: int, try_number: int | None = None, position: int = 0
+    ) -> LogPage:
+        task = self.get_task_execution(task_execution_id)
+        execution = self.get_workflow_execution(task.workflow_execution_id)
+        workflow = self._store.one(WorkflowInfo, "workflow", execution.workflow_id)
+        if self._log_dir is None:
+            raise UnavailableError("The scheduler is not running.")
+        attempt = replace(task.attempt, try_number=try_number or task.try_number)
+        page = read_page(log_file(self._log_dir, workflow.workflow_name, attempt), position)
+        if page is None:
+            raise NotFoundError(
+                f"log of attempt {attempt.try_number} of task execution",
+                task_execution_id,
+                next_step="It has not begun, or its log is on another machine or was deleted.",
+            )
+        return page
 
     # --- dead letters --------------------------------------------------------------------------
 

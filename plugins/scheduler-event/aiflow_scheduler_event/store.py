@@ -30,7 +30,9 @@ from aiflow_core.database import (
     TableUsage,
     check_current,
     downgrade,
+    found_revision,
     migrate,
+    migration_sql,
     open_engine,
     reachable,
     reason,
@@ -64,6 +66,7 @@ from aiflow_scheduler_event.state import (
     Reply,
     Run,
     Scope,
+    ScopeKind,
     State,
     Timer,
     TimerKey,
@@ -144,15 +147,25 @@ class Store:
 
     # --- tables --------------------------------------------------------------------------------
 
-    def initialize(self) -> None:
-        """Make the tables, or bring them up to date, and the default namespace."""
+    def initialize(self, revision: str = "head") -> None:
+        """Make the tables, or bring them up to a revision, and the default namespace."""
         with reachable(self.uri):
-            migrate(self.engine, PACKAGE)
+            migrate(self.engine, PACKAGE, revision)
 
     def downgrade(self, revision: str) -> None:
         """Take the tables back to a revision; `base` removes them."""
         with reachable(self.uri):
             downgrade(self.engine, PACKAGE, revision)
+
+    def revision(self) -> str | None:
+        """The revision of the tables; None when there are none."""
+        with reachable(self.uri):
+            return found_revision(self.engine, PACKAGE)
+
+    def sql(self, *revisions: str) -> str:
+        """The SQL that would take the tables to each of the revisions, one after the other."""
+        with reachable(self.uri):
+            return migration_sql(self.engine, PACKAGE, *revisions)
 
     def check(self, init_command: str) -> None:
         """Raise `ConfigError` unless the tables are up to date."""
@@ -364,6 +377,18 @@ class Store:
         table = _READ_TABLES[cls]
         query = select(table).where(table.c[owner] == owner_id).order_by(table.c.id)
         return self._list(cls, query, limit, offset)
+
+    def execution_state(self, execution_id: int, name: str) -> str | None:
+        """The value of a state of an execution; None when there is none."""
+        states = tables.condition_state
+        query = select(states.c.value).where(
+            states.c.scope_kind == ScopeKind.EXECUTION,
+            states.c.scope_id == execution_id,
+            states.c.name == name,
+        )
+        with reachable(self.uri), self._reading() as connection:
+            value: str | None = connection.scalar(query)
+            return value
 
     def decisions(self, execution_id: int, task_name: str) -> list[Decision]:
         """Why a task of an execution did what it did, oldest first."""

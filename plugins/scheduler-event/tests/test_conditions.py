@@ -22,6 +22,8 @@ from aiflow_core import crash
 from aiflow_core.bundle import load_workflows, pack
 from aiflow_core.errors import ConfigError
 from aiflow_core.model.condition import as_data
+from aiflow_core.model.context import pack as packed
+from aiflow_core.model.context import unpack
 from aiflow_core.model.event import Event, EventType
 from aiflow_core.model.execution import BundleRef, Namespace
 from aiflow_core.model.serialization import decode, encode
@@ -29,8 +31,6 @@ from aiflow_core.model.workflow import WorkflowDefinition
 from aiflow_core.testing.blob_manager import MemoryBlobManager
 from aiflow_core.testing.scheduler import wait_until
 from aiflow_scheduler_event.commands import AddTrigger, Command, StartExecution, SubmitWorkflow
-from aiflow_scheduler_event.condition_host import pack as packed
-from aiflow_scheduler_event.condition_host import unpack
 from aiflow_scheduler_event.conditions import ConditionHosts, Limits
 from aiflow_scheduler_event.engine import Engine
 from aiflow_scheduler_event.state import Changes, Evaluate, State

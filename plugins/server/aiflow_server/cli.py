@@ -8,15 +8,16 @@ from pathlib import Path
 import click
 
 from aiflow_core.app import App
+from aiflow_core.cli.command import Group
 from aiflow_core.daemon import log_to_stderr
 
 
-@click.group()
+@click.group(cls=Group)
 def server() -> None:
     """Starts and stops the AIFlow server."""
 
 
-@server.command()
+@server.command(examples=["aiflow server start -d", "aiflow server start"])
 @click.option("-d", "--daemon", is_flag=True, help="Run in the background.")
 def start(daemon: bool) -> None:
     """Starts the AIFlow server.
@@ -36,14 +37,14 @@ def start(daemon: bool) -> None:
     app.daemon().run(serve)
 
 
-@server.command()
+@server.command(examples=["aiflow server stop", "aiflow server stop --help"])
 def stop() -> None:
     """Stops the AIFlow server. Running tasks go on, and are taken over at the next start."""
     pid = App.configured().daemon().stop()
     click.echo(f"pid: {pid} stopped")
 
 
-@server.command()
+@server.command(examples=["aiflow server status", "aiflow server status --help"])
 def status() -> None:
     """Tells whether the AIFlow server runs; the exit code is 3 when it does not."""
     daemon = App.configured().daemon()

@@ -14,10 +14,12 @@ from aiflow_core.clock import Clock
 from aiflow_core.errors import AIFlowError, ConfigError, UnavailableError, WaitTimeoutError
 from aiflow_core.specs.scheduler import (
     DeadLetterOperations,
+    LogOperations,
     NamespaceOperations,
     ScheduleOperations,
     Scheduler,
     SnapshotOperations,
+    StateOperations,
     TriggerOperations,
     current_request_id,
 )
@@ -68,6 +70,8 @@ class RemoteScheduler(
     ScheduleOperations,
     TriggerOperations,
     SnapshotOperations,
+    StateOperations,
+    LogOperations,
     DeadLetterOperations,
 ):
     """Passes each call on to the server at `server_address`, or to the one of several that answers.
