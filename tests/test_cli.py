@@ -21,6 +21,8 @@ from aiflow_core.app import App
 from aiflow_core.cli import aiflow
 from aiflow_core.plugins import make
 
+from .served import served
+
 WORKFLOW_FILE = """
 from aiflow_core import TaskAction, Workflow
 from aiflow_operator_bash.operator import BashOperator
@@ -86,22 +88,8 @@ class Shell:
 @pytest.fixture(scope="module")
 def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The home of a deployment whose two servers run in this process."""
-    home = tmp_path_factory.mktemp("aiflow")
-    with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
-        patch.setenv("AIFLOW_HOME", str(home))
-        patch.setenv("AIFLOW__SERVER__RPC_PORT", "0")
-        patch.chdir(home)
-        events = make("aiflow.event_store", "sql", {"uri": f"sqlite:///{home / 'ns.db'}"})
-        stack.callback(events.close)
-        events.initialize()
-        notification = make("aiflow.endpoint", "notification", {"port": 0})
-        patch.setenv(
-            "AIFLOW__SERVER__NOTIFICATION_SERVER_URI", notification.start(stack, events, None)
-        )
-        with App.configured().tables() as tables:
-            tables.initialize()
-        patch.setenv("AIFLOW__CLIENT__SERVER_ADDRESS", App.configured().serve(stack))
-        yield home
+    with served(tmp_path_factory.mktemp("aiflow")) as running:
+        yield running.home
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import msgspec
 
 from aiflow_core.app import App
 from aiflow_core.bundle import publish
+from aiflow_core.cli.waiting import check_success
 from aiflow_core.errors import (
     ConflictError,
     ExecutionFailedError,
@@ -220,10 +221,11 @@ class Session:
             if execution.status is WorkflowStatus.FAILED or (
                 execution.status is WorkflowStatus.STOPPED and execution.id not in self._cut_short
             ):
-                raise ExecutionFailedError(
-                    f"Workflow execution {execution.id} of "
-                    f"{self.workflows.get(execution.workflow_id, '?')!r} ended with "
-                    f"{execution.status}: {execution.reason.rstrip('.')}."
+                name = self.workflows.get(execution.workflow_id, "?")
+                check_success(
+                    f"Workflow execution {execution.id} of {name!r}",
+                    execution.status,
+                    execution.reason,
                 )
         if self.goal.is_awaited and not self._reached:
             if self.time_is_up:

@@ -158,8 +158,8 @@ def show_execution(workflow_execution_id: int, output: Output) -> None:
 
 @workflow_execution.command(
     examples=[
-        "aiflow workflow-execution watch 1",
-        "aiflow workflow-execution watch 1 --timeout 2m",
+        "aiflow workflow-execution watch 3",
+        "aiflow workflow-execution watch 3 --timeout 2m",
     ]
 )
 @id_argument

@@ -56,7 +56,10 @@ def start(daemon: bool) -> None:
 
 @server.command(examples=["notification server stop", "notification server stop --help"])
 def stop() -> None:
-    """Stops the notification server. Listeners wait for the next one."""
+    """Stops the notification server.
+
+    Listeners wait for the next one.
+    """
     click.echo(f"pid: {_daemon().stop()} stopped")
 
 

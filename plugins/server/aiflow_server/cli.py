@@ -39,7 +39,10 @@ def start(daemon: bool) -> None:
 
 @server.command(examples=["aiflow server stop", "aiflow server stop --help"])
 def stop() -> None:
-    """Stops the AIFlow server. Running tasks go on, and are taken over at the next start."""
+    """Stops the AIFlow server.
+
+    Running tasks go on, and are taken over at the next start.
+    """
     pid = App.configured().daemon().stop()
     click.echo(f"pid: {pid} stopped")
 
