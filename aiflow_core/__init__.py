@@ -11,6 +11,7 @@ __version__ = "0.5.0"
 # Names are resolved on first use: `aiflow --help` must not pay for the whole model. Type checkers
 # read the imports below, which `tests/test_public_names.py` compares with the table.
 if TYPE_CHECKING:
+    from aiflow_core.current import current_context as current_context
     from aiflow_core.errors import AIFlowError as AIFlowError
     from aiflow_core.model.algebra import (
         absent as absent,
@@ -109,7 +110,6 @@ if TYPE_CHECKING:
     from aiflow_core.specs.event_store import EventStore as EventStore
     from aiflow_core.specs.executor import Executor as Executor
     from aiflow_core.specs.operator import Operator as Operator
-    from aiflow_core.specs.operator import current_context as current_context
     from aiflow_core.specs.scheduler import Scheduler as Scheduler
 
 _PUBLIC = {
@@ -151,7 +151,7 @@ _PUBLIC = {
     "Event": "aiflow_core.model.event",
     "EventFilter": "aiflow_core.model.event",
     # in a running task
-    "current_context": "aiflow_core.specs.operator",
+    "current_context": "aiflow_core.current",
     # writing a plugin
     "BlobManager": "aiflow_core.specs.blob_manager",
     "EventStore": "aiflow_core.specs.event_store",

@@ -23,6 +23,7 @@ from aiflow_core.deployment import DEPLOYMENT_VARIABLE, Deployment, deployment_i
 from aiflow_core.errors import ConflictError, UsageError
 from aiflow_core.hooks import Hooks
 from aiflow_core.plugins import make
+from aiflow_core.remote import server
 from aiflow_core.specs.blob_manager import BlobManager
 from aiflow_core.specs.endpoint import Endpoint
 from aiflow_core.specs.event_store import EventStore
@@ -130,8 +131,7 @@ class App:
     @contextmanager
     def client(self) -> Iterator[Scheduler]:
         """The scheduler of the running AIFlow server."""
-        settings = {"server_address": self.clients.server_address}
-        with make("aiflow.scheduler", "remote", settings) as scheduler:
+        with server(self.clients) as scheduler:
             yield scheduler
 
     def drivers(self) -> dict[str, Driver]:
@@ -231,9 +231,9 @@ class App:
             events.initialize()
         hooks = self.hooks(stack)
         with _told(stack, hooks, "notification") as parts:
-            endpoint: Endpoint = make("aiflow.endpoint", "notification", {"port": 0})
-            address = endpoint.start(parts, events, None)
-        hooks.server_started(name="notification", address=address)
+            notification: Endpoint = make("aiflow.endpoint", "notification", {"port": 0})
+            notification_uri = notification.start(parts, events, None)
+        hooks.server_started(name="notification", address=notification_uri)
         scheduler: Scheduler = make(
             "aiflow.scheduler",
             "event",
@@ -247,7 +247,9 @@ class App:
             {"parallelism": self.server.local_executor_parallelism, "orphans": "stop"},
         )
         blobs = self.blob_manager()
-        deployment = self._deployment(home, home / "logs", address, hooks)
+        # Before the scheduler starts: nobody but the tasks that it will start knows the address.
+        address = make("aiflow.endpoint", "rpc", {"port": 0}).start(stack, events, scheduler)
+        deployment = self._deployment(home, home / "logs", notification_uri, hooks, address)
         scheduler.start(stack, deployment, events, executor, blobs)
         return Embedded(
             events=events,
@@ -258,12 +260,18 @@ class App:
         )
 
     def _deployment(
-        self, home: Path, log_dir: Path, notification_uri: str, hooks: Hooks
+        self,
+        home: Path,
+        log_dir: Path,
+        notification_uri: str,
+        hooks: Hooks,
+        server_address: str = "",
     ) -> Deployment:
         return Deployment(
             home=home,
             log_dir=log_dir,
             notification_uri=notification_uri,
+            server_address=server_address,
             clock=self.clock,
             hooks=hooks,
         )

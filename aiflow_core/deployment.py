@@ -34,6 +34,8 @@ class Deployment:
         home: directory for the deployment's own files (`AIFLOW_HOME`).
         log_dir: directory under which task logs are written.
         notification_uri: `host:port` at which tasks reach the notification server.
+        server_address: `host:port` at which tasks reach the AIFlow server; empty: where the
+            settings of clients say.
         clock: the time.
         hooks: `hooks.<moment>(**facts)` tells every observer, see `aiflow_core.hookspecs`, and
             waits for none; the moments `before_...` ask, wait a limited time, and raise `Veto`.
@@ -43,6 +45,7 @@ class Deployment:
     home: Path
     log_dir: Path
     notification_uri: str
+    server_address: str = ""
     clock: Clock = field(default_factory=Clock)
     hooks: Any = field(default_factory=Silence)
 

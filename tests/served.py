@@ -16,6 +16,7 @@ from aiflow_core.app import App
 from aiflow_core.plugins import make
 
 from .commands import PROGRAMS
+from .servers import free_port
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,9 @@ def served(home: Path) -> Iterator[Served]:
     with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
         patch.setenv("AIFLOW_HOME", str(home))
         patch.setenv("NOTIFICATION_HOME", str(home / "notification"))
-        patch.setenv("AIFLOW__SERVER__RPC_PORT", "0")
+        port = free_port()
+        patch.setenv("AIFLOW__SERVER__RPC_PORT", str(port))
+        patch.setenv("AIFLOW__CLIENT__SERVER_ADDRESS", f"127.0.0.1:{port}")
         patch.chdir(home)
         events = make("aiflow.event_store", "sql", {"uri": f"sqlite:///{home / 'ns.db'}"})
         stack.callback(events.close)
@@ -56,5 +59,5 @@ def served(home: Path) -> Iterator[Served]:
         patch.setenv("AIFLOW__NOTIFICATION__ADVERTISED_URI", address)
         with App.configured().tables() as tables:
             tables.initialize()
-        patch.setenv("AIFLOW__CLIENT__SERVER_ADDRESS", App.configured().serve(stack))
+        App.configured().serve(stack)
         yield Served(home)

@@ -32,9 +32,9 @@ class ValueState:
         """The value last given to `update`, None before that and after `clear`."""
         return self._value
 
-    def update(self, value: Any) -> None:
-        """Keep `value`. It becomes durable together with the outcome of the condition."""
-        self._value = value
+    def update(self, state: Any) -> None:
+        """Keep this value. It becomes durable together with the outcome of the condition."""
+        self._value = state
 
     def clear(self) -> None:
         """Forget the value."""
@@ -42,10 +42,10 @@ class ValueState:
 
 
 class Context(ABC):
-    """The surroundings of a condition that is being evaluated."""
+    """The surroundings of a condition that is being evaluated, or of a task that runs."""
 
     @abstractmethod
-    def get_state(self, descriptor: ValueStateDescriptor) -> ValueState:
+    def get_state(self, state_descriptor: ValueStateDescriptor) -> ValueState:
         """The state of that name; the same object each time during one evaluation."""
 
     @abstractmethod

@@ -230,6 +230,8 @@ class RunningTask(Value, frozen=True):
     Attributes:
         events_file: path of the file with the events that started the task, see `write_events`;
             empty when the executor has written none.
+        server_address: `host:port` of the AIFlow server; empty where they look for it as clients
+            do.
     """
 
     namespace: str
@@ -237,6 +239,7 @@ class RunningTask(Value, frozen=True):
     key: AttemptKey
     notification_uri: str
     events_file: str = ""
+    server_address: str = ""
 
     def to_environment(self) -> dict[str, str]:
         """The environment variables that carry this."""
@@ -246,6 +249,8 @@ class RunningTask(Value, frozen=True):
         }
         if self.events_file:
             variables[EVENTS_VARIABLE] = self.events_file
+        if self.server_address:
+            variables["AIFLOW__CLIENT__SERVER_ADDRESS"] = self.server_address
         return variables
 
     def read_events(self) -> tuple[Event, ...]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import cast
 
-from aiflow_core.app import App
+from aiflow_core import remote
 from aiflow_core.specs.scheduler import (
     DeadLetterOperations,
     LogOperations,
@@ -34,9 +34,6 @@ class Server(
 
 @contextmanager
 def server() -> Iterator[Server]:
-    """The server that the settings name.
-
-    One connection for one operation: nothing is left open that a fork could inherit.
-    """
-    with App.configured().client() as scheduler:
+    """The server that the settings name."""
+    with remote.server() as scheduler:
         yield cast(Server, scheduler)

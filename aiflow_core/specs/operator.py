@@ -1,29 +1,48 @@
 """Operator: a task that can be executed."""
 
+import contextvars
 import functools
 import inspect
 import logging
 from abc import ABC, abstractmethod
-from contextvars import Context
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Self
 
 from aiflow_core.errors import UsageError
+from aiflow_core.model.context import (
+    Context,
+    ValueState,
+    ValueStateDescriptor,
+    check_state_name,
+    pack,
+    unpack,
+)
 from aiflow_core.model.event import Event
-from aiflow_core.model.execution import AttemptKey, RunningTask
+from aiflow_core.model.execution import AttemptKey, TaskExecutionKey
 from aiflow_core.model.parameters import fill, mentions_event
 from aiflow_core.model.serialization import is_plain
+from aiflow_core.model.status import TaskStatus
 from aiflow_core.model.workflow import Task, TaskConfig, Workflow
+from aiflow_core.specs.scheduler import Scheduler, StateOperations, offers
 
 ENTRY_POINT_GROUP = "aiflow.operator"
 
 
+@contextmanager
+def _no_server() -> Iterator[Scheduler]:
+    raise UsageError("This task was not started by AIFlow, and has no server to ask.")
+    yield
+
+
 @dataclass(frozen=True, kw_only=True)
-class TaskContext:
-    """What a running task knows about itself.
+class TaskContext(Context):
+    """What a running task knows about itself, and can ask about its surroundings.
 
     Attributes:
         events: those that started the task, in the order in which they came.
+        server: the AIFlow server, which is asked for states and statuses. Its errors pass through.
     """
 
     key: AttemptKey
@@ -31,29 +50,53 @@ class TaskContext:
     workflow_name: str
     workflow: Workflow | None = None
     events: tuple[Event, ...] = ()
+    server: Callable[[], AbstractContextManager[Scheduler]] = _no_server
 
     @property
-    def task_execution_key(self) -> AttemptKey:
-        return self.key
+    def task_execution_key(self) -> TaskExecutionKey:
+        return self.key.task_execution
+
+    def get_state(self, state_descriptor: ValueStateDescriptor) -> ValueState:
+        """The state of that name of the workflow execution, which the task shares with the other
+        tasks and with the conditions of its rules. What is left in it is durable at once; of two
+        who change it at the same time, the later one wins."""
+        return _ServerState(self, state_descriptor.name)
+
+    def get_task_status(self, task_name: str) -> TaskStatus | None:
+        """Status of the latest execution of a task of the workflow execution, None when it has
+        none."""
+        with self.server() as scheduler:
+            tasks = scheduler.list_task_executions(self.key.workflow_execution_id)
+        latest = [task.status for task in tasks if task.task_name == task_name]
+        return latest[-1] if latest else None
 
 
-def current_context() -> TaskContext:
-    """The context of the task to which this process belongs, also in programs that it started.
+class _ServerState(ValueState):
+    """A state that the server keeps."""
 
-    `UsageError` outside of a task.
-    """
-    task = RunningTask.from_environment()
-    if task is None:
-        raise UsageError(
-            "This process belongs to no task.",
-            next_step="Call current_context() in a task that AIFlow runs.",
-        )
-    return TaskContext(
-        key=task.key,
-        namespace=task.namespace,
-        workflow_name=task.workflow_name,
-        events=task.read_events(),
-    )
+    def __init__(self, context: TaskContext, name: str) -> None:
+        check_state_name(name)
+        self._context = context
+        self._execution_id = context.key.workflow_execution_id
+        self._name = name
+
+    def value(self) -> Any:
+        with self._states() as states:
+            return unpack(states.get_state(self._execution_id, self._name))
+
+    def update(self, state: Any) -> None:
+        with self._states() as states:
+            states.put_state(self._execution_id, self._name, pack(state))
+
+    def clear(self) -> None:
+        self.update(None)
+
+    @contextmanager
+    def _states(self) -> Iterator[StateOperations]:
+        contract = StateOperations
+        with self._context.server() as scheduler:
+            # mypy wants a class that can be constructed; a contract is just what is asked for.
+            yield offers(scheduler, contract)  # type: ignore[type-abstract]
 
 
 class AttemptStopped(BaseException):
@@ -102,6 +145,10 @@ class Operator(Task, ABC):
     def await_termination(self, context: TaskContext, timeout: int | None = None) -> None:
         """Wait until what `start` began has ended; raise when it failed."""
 
+    def get_metrics(self, context: TaskContext) -> dict[str, Any]:
+        """Figures of what `start` began, by name; none unless a subclass has some."""
+        return {}
+
     def filled(self, events: tuple[Event, ...]) -> Self:
         """This operator, with fields of the event that started the task in its parameters.
 
@@ -110,7 +157,7 @@ class Operator(Task, ABC):
         if not mentions_event(self._given):
             return self
         # Not in the workflow whose `with` block is perhaps being executed.
-        return Context().run(self._made_anew, *fill(self._given, events))
+        return contextvars.Context().run(self._made_anew, *fill(self._given, events))
 
     def _made_anew(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Self:
         with Workflow(self.workflow.name, self.workflow.namespace):

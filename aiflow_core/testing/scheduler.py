@@ -13,7 +13,13 @@ import msgspec
 import pytest
 
 from aiflow_core.clock import Clock, to_datetime
-from aiflow_core.errors import AIFlowError, ConflictError, DefinitionError, NotFoundError
+from aiflow_core.errors import (
+    AIFlowError,
+    ConflictError,
+    DefinitionError,
+    NotFoundError,
+    UsageError,
+)
 from aiflow_core.model import algebra
 from aiflow_core.model.condition import (
     AnyCondition,
@@ -22,6 +28,7 @@ from aiflow_core.model.condition import (
     SingleEventCondition,
     WorkflowTaskStatusCondition,
 )
+from aiflow_core.model.context import check_state_name
 from aiflow_core.model.event import Event
 from aiflow_core.model.execution import (
     BundleRef,
@@ -56,6 +63,7 @@ from aiflow_core.specs.scheduler import (
     ScheduleOperations,
     Scheduler,
     SnapshotOperations,
+    StateOperations,
     TriggerOperations,
     current_request_id,
     request,
@@ -137,6 +145,7 @@ class MemoryScheduler(
     ScheduleOperations,
     TriggerOperations,
     SnapshotOperations,
+    StateOperations,
     DeadLetterOperations,
 ):
     """Takes workflows and keeps account of them, but runs nothing.
@@ -157,6 +166,7 @@ class MemoryScheduler(
         self._tasks: _Shelf[TaskExecution] = _Shelf("task execution")
         self._schedules: _Shelf[WorkflowSchedule] = _Shelf("workflow schedule")
         self._triggers: _Shelf[WorkflowTrigger] = _Shelf("workflow trigger")
+        self._states: dict[tuple[int, str], str] = {}
         self._letters: list[DeadLetter] = []
 
     # --- workflows ---
@@ -517,6 +527,23 @@ class MemoryScheduler(
         for snapshot in self.list_workflow_snapshots(workflow_name, namespace):
             if not self._is_needed(snapshot):
                 self._snapshots.remove(snapshot.id)
+
+    # --- states ---
+
+    def get_state(self, workflow_execution_id: int, name: str) -> str | None:
+        self._executions.get(workflow_execution_id)
+        return self._states.get((workflow_execution_id, name))
+
+    @_once
+    def put_state(self, workflow_execution_id: int, name: str, value: str | None) -> None:
+        check_state_name(name)
+        execution = self._executions.get(workflow_execution_id)
+        if execution.status in WORKFLOW_FINISHED:
+            raise ConflictError(f"Workflow execution {workflow_execution_id} has ended.")
+        if value is None:
+            self._states.pop((workflow_execution_id, name), None)
+        else:
+            self._states[workflow_execution_id, name] = value
 
     # --- dead letters ---
 
@@ -1175,6 +1202,43 @@ class SchedulerContract:
         scheduler.delete_workflow_snapshots("flow")
 
         assert scheduler.list_workflow_snapshots("flow") == [first, newest]
+
+    # --- states ---
+
+    def test_a_state_is_kept_as_it_was_left_last(
+        self, scheduler: AnyScheduler, execution: WorkflowExecution
+    ) -> None:
+        assert scheduler.get_state(execution.id, "n") is None
+        for value in ("1", '{"größe": 🦊}', '""'):
+            scheduler.put_state(execution.id, "n", value)
+            assert scheduler.get_state(execution.id, "n") == value
+        assert scheduler.get_state(execution.id, "N") is None
+
+        scheduler.put_state(execution.id, "n", None)
+        scheduler.put_state(execution.id, "n", None)
+        assert scheduler.get_state(execution.id, "n") is None
+
+    def test_a_state_belongs_to_its_execution(
+        self, scheduler: AnyScheduler, execution: WorkflowExecution
+    ) -> None:
+        other = scheduler.start_workflow_execution("flow")
+        scheduler.put_state(execution.id, "n", "1")
+
+        assert scheduler.get_state(other.id, "n") is None
+        with pytest.raises(NotFoundError):
+            scheduler.get_state(other.id + 1, "n")
+        with pytest.raises(NotFoundError):
+            scheduler.put_state(other.id + 1, "n", "1")
+        with pytest.raises(UsageError):
+            scheduler.put_state(other.id, "n" * 201, "1")
+
+    def test_an_execution_that_has_ended_is_left_no_state(
+        self, scheduler: AnyScheduler, execution: WorkflowExecution
+    ) -> None:
+        stop(scheduler, execution)
+
+        with pytest.raises(ConflictError):
+            scheduler.put_state(execution.id, "n", "1")
 
     # --- lists ---
 

@@ -171,7 +171,7 @@ def test_a_task_finds_itself(monkeypatch: pytest.MonkeyPatch) -> None:
 
     context = get_runtime_task_context()
     assert context is not None
-    assert (context.namespace, context.task_execution_key) == ("ns", key)
+    assert (context.namespace, str(context.task_execution_key)) == ("ns", "1_t_2")
 
 
 def test_what_is_absent_is_none_and_nothing_else_is() -> None:

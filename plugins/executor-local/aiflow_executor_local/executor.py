@@ -307,6 +307,7 @@ class LocalExecutor(Executor):
             home=str(self._home),
             log_dir=str(self._deployment.log_dir.absolute()),
             notification_uri=self._deployment.notification_uri,
+            server_address=self._deployment.server_address,
             snapshot=source,
         )
 

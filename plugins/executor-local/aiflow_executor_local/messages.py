@@ -38,6 +38,7 @@ class Job(Value, tag=True, frozen=True):
     home: str
     log_dir: str
     notification_uri: str
+    server_address: str = ""
     snapshot: str = ""
     environment: dict[str, str] = {}
 

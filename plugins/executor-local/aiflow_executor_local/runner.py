@@ -19,6 +19,7 @@ from typing import NoReturn
 
 from aiflow_core.bundle import find_workflow, load_bundle
 from aiflow_core.crash import crash_point, passing
+from aiflow_core.current import server
 from aiflow_core.deployment import log_file
 from aiflow_core.errors import AIFlowError, DefinitionError
 from aiflow_core.model.execution import (
@@ -158,6 +159,7 @@ def _outcome(job: Job, run: RunDirectory, deadline: Deadline) -> tuple[TaskStatu
             key=request.key,
             notification_uri=job.notification_uri,
             events_file=str(run.events_file),
+            server_address=job.server_address,
         ).to_environment()
     )
     directory = _enter_directory(job, run)
@@ -169,6 +171,7 @@ def _outcome(job: Job, run: RunDirectory, deadline: Deadline) -> tuple[TaskStatu
         workflow_name=request.workflow_name,
         workflow=operator.workflow,
         events=request.events,
+        server=server,
     )
     try:
         crash_point("runner.code.before")

@@ -76,8 +76,8 @@ class HostContext(Context):
         self._packed = question.states
         self._states: dict[str, ValueState] = {}
 
-    def get_state(self, descriptor: ValueStateDescriptor) -> ValueState:
-        name = descriptor.name
+    def get_state(self, state_descriptor: ValueStateDescriptor) -> ValueState:
+        name = state_descriptor.name
         check_state_name(name)
         if name not in self._states:
             self._states[name] = ValueState(unpack(self._packed.get(name)))

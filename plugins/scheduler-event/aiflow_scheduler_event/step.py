@@ -141,8 +141,8 @@ class Surroundings(Context):
         self._scope = scope
         self._status = status
 
-    def get_state(self, descriptor: ValueStateDescriptor) -> ValueState:
-        return _KeptState(self._step, self._scope, descriptor.name)
+    def get_state(self, state_descriptor: ValueStateDescriptor) -> ValueState:
+        return _KeptState(self._step, self._scope, state_descriptor.name)
 
     def get_task_status(self, task_name: str) -> TaskStatus | None:
         return self._status(task_name)
@@ -158,8 +158,8 @@ class _KeptState(ValueState):
         kept = self._step.state.states.get(self._scope, {}).get(self._name)
         return None if kept is None else json.loads(kept.value)
 
-    def update(self, value: Any) -> None:
-        self._step._keep_state(self._scope, self._name, json.dumps(value))
+    def update(self, state: Any) -> None:
+        self._step._keep_state(self._scope, self._name, json.dumps(state))
 
     def clear(self) -> None:
         self._step._keep_state(self._scope, self._name, None)

@@ -24,6 +24,7 @@ from aiflow_core.model.event import Event
 from aiflow_core.model.execution import (
     BundleRef,
     DeadLetter,
+    LogPage,
     Namespace,
     TaskExecution,
     WorkflowExecution,
@@ -98,6 +99,9 @@ CALLS: dict[str, tuple[tuple[Any, ...], Any]] = {
     "list_workflow_snapshots": (("wf", "ns", None, 0), [SNAPSHOT]),
     "delete_workflow_snapshot": ((4,), None),
     "delete_workflow_snapshots": (("wf", "ns"), None),
+    "get_state": ((7, "n"), "1"),
+    "put_state": ((7, "n", None), None),
+    "read_task_log": ((8, None, 5), LogPage(b"\xff written", 13)),
     "list_dead_letters": ((10, 5), [LETTER]),
     "get_dead_letter": ((9,), [LETTER]),
     "redrive_dead_letter": ((9, "somebody"), None),
@@ -163,7 +167,7 @@ def remote(address: str) -> Iterator[RemoteScheduler]:
 
 def test_every_method_of_every_contract_is_tested_here() -> None:
     assert set(CALLS) == set(METHODS)
-    assert len(METHODS) == 46
+    assert len(METHODS) == 49
 
 
 @pytest.mark.parametrize("name", CALLS)

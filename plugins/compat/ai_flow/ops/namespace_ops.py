@@ -6,10 +6,10 @@ from aiflow_core.ops.namespace_ops import (
     add_namespace,
     delete_namespace,
     list_namespace,
-    update_namespace,
 )
 
 get_namespace = none_if_absent(namespace_ops.get_namespace)
+update_namespace = none_if_absent(namespace_ops.update_namespace)
 
 __all__ = [
     "add_namespace",

@@ -1,7 +1,8 @@
 """What a running task can ask about itself."""
 
+from aiflow_core.current import current_context
 from aiflow_core.model.execution import RunningTask
-from aiflow_core.specs.operator import TaskContext, current_context
+from aiflow_core.specs.operator import TaskContext
 
 
 def get_runtime_task_context() -> TaskContext | None:

@@ -1,0 +1,1 @@
+"""What `ai_flow.ops` returns, under the import names of AIFlow 0.4."""

@@ -1,0 +1,5 @@
+"""Workflow executions as they are kept."""
+
+from aiflow_core.model.execution import WorkflowExecution as WorkflowExecutionMeta
+
+__all__ = ["WorkflowExecutionMeta"]

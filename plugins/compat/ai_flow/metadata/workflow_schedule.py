@@ -1,0 +1,5 @@
+"""Workflow schedules as they are kept."""
+
+from aiflow_core.model.execution import WorkflowSchedule as WorkflowScheduleMeta
+
+__all__ = ["WorkflowScheduleMeta"]
