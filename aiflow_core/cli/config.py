@@ -1,12 +1,11 @@
 """The commands `aiflow config ...`: the settings files and what they amount to."""
 
 from pathlib import Path
-from typing import Any
 
 import click
 
 from aiflow_core.cli.command import Group
-from aiflow_core.cli.settings import add_show_commands, write_new
+from aiflow_core.cli.settings import SettingsFile, add_show_commands, write_new
 
 
 @click.group(cls=Group)
@@ -29,11 +28,15 @@ def init() -> None:
         _write(home / name, settings.default_file(kind, title))
 
 
-def _in_effect() -> dict[str, Any]:
-    """Options of the server and of clients; files, environment and defaults taken together."""
-    from aiflow_core.config import read_client, read_server
+def _files() -> list[SettingsFile]:
+    from aiflow_core import config as settings
 
-    return read_server().shown | read_client().shown
+    home = settings.home()
+    return [
+        SettingsFile(home / "aiflow_server.yaml", settings.read_server),
+        SettingsFile(home / "aiflow_client.yaml", settings.read_client),
+        SettingsFile(settings.project_file(), settings.read_project, is_shown=False),
+    ]
 
 
 def _write(path: Path, text: str) -> None:
@@ -43,4 +46,4 @@ def _write(path: Path, text: str) -> None:
         click.echo(f"The AIFlow config file exists already: {path}", err=True)
 
 
-add_show_commands(config, "aiflow", "rpc_port", _in_effect)
+add_show_commands(config, "aiflow", "rpc_port", _files)

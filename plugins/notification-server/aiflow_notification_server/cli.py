@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aiflow_core.cli.command import Program
-from aiflow_core.cli.settings import add_show_commands, write_new
+from aiflow_core.cli.settings import SettingsFile, add_show_commands, write_new
 from aiflow_core.cli.tables import Tables, add_table_commands
 from aiflow_notification_server.event_cli import event
 
@@ -190,13 +190,13 @@ def init_config() -> None:
         click.echo(f"The notification server config exists already: {path}", err=True)
 
 
-def _in_effect() -> dict[str, Any]:
-    from aiflow_notification_server.settings import read_settings
+def _files() -> list[SettingsFile]:
+    from aiflow_notification_server.settings import read_settings, settings_file
 
-    return read_settings().shown
+    return [SettingsFile(settings_file(), read_settings)]
 
 
-add_show_commands(config, "notification", "db_uri", _in_effect)
+add_show_commands(config, "notification", "db_uri", _files)
 
 
 # --- the rest ----------------------------------------------------------------------------------
