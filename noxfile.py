@@ -91,6 +91,12 @@ def docs(session: nox.Session) -> None:
         )
 
 
+@nox.session(venv_backend="none", default=False)
+def reference(session: nox.Session) -> None:
+    """Writes the pages of the manual that follow from the code."""
+    run(session, "python", "-m", "tests.reference")
+
+
 @nox.session(venv_backend="none")
 def build(session: nox.Session) -> None:
     """Does what is built work where there is no checkout?
