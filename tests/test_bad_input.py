@@ -338,7 +338,9 @@ def test_a_server_that_does_not_run_cannot_be_stopped(program: str, desk: Desk) 
 )
 def test_what_does_not_exist_is_named(command: str, served_desk: Desk) -> None:
     # In this process: to start so many interpreters would take long and tell nothing more.
-    done = CliRunner(env=served_desk.environment).invoke(aiflow, shlex.split(command))
+    words = shlex.split(command)
+    yes = ["-y"] if {"delete", "delete-all", "drop"} & set(words) else []
+    done = CliRunner(env=served_desk.environment).invoke(aiflow, [*words, *yes])
 
     assert done.exit_code == NOT_FOUND
     said = sentence(done.stderr)

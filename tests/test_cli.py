@@ -16,8 +16,7 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from aiflow_core import __version__
-from aiflow_core.app import App
+from aiflow_core import __version__, remote
 from aiflow_core.cli import aiflow
 from aiflow_core.plugins import make
 
@@ -253,7 +252,7 @@ print(sorted(name for name in sys.modules if name.startswith("aiflow_core.model"
         def fail() -> None:
             raise ZeroDivisionError("by zero")
 
-        monkeypatch.setattr(App, "configured", fail)
+        monkeypatch.setattr(remote, "server", fail)
 
         said = shell.fails(70, "workflow", "list")
         assert said.startswith("This is a bug in AIFlow: ZeroDivisionError: by zero.")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from aiflow_core.cli.output import EXIT_BUG, EXIT_INTERRUPTED
+from aiflow_core.cli.command import EXIT_BUG, EXIT_INTERRUPTED
 from aiflow_core.daemon import NotRunningError
 from aiflow_core.errors import AIFlowError, NotFoundError, UnavailableError, did_you_mean
 

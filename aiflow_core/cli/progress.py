@@ -161,7 +161,7 @@ class LiveTable:
 
     def refresh(self, session: Scene) -> None:
         statuses = ", ".join(
-            f"{session.workflows.get(e.workflow_id, e.workflow_id)} {e.status}"
+            f"{session.workflows.get(e.workflow_id) or f'Workflow execution {e.id}:'} {e.status}"
             for e in session.executions.values()
         )
         table = Table(title=f"{statuses}   {session.elapsed:.0f} s", title_justify="left")
