@@ -1,6 +1,7 @@
 """Workflow files, scripts and settings of AIFlow 0.4 go on working."""
 
 import pkgutil
+from datetime import datetime
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from ai_flow.blob_manager.blob_manager_interface import (
 )
 from ai_flow.blob_manager.impl.local_blob_manager import LocalBlobManager
 from ai_flow.model.action import TaskAction
+from ai_flow.model.context import Context
+from ai_flow.model.execution_type import ExecutionType
 from ai_flow.model.internal.conditions import (
     MeetAllCondition,
     SingleEventCondition,
@@ -23,12 +26,19 @@ from ai_flow.model.internal.conditions import (
 )
 from ai_flow.model.internal.contexts import get_runtime_task_context
 from ai_flow.model.operator import AIFlowOperator, OperatorConfigItem
-from ai_flow.model.status import TASK_ALIVE_SET, TASK_FINISHED_SET, TaskStatus
+from ai_flow.model.rule import TaskRule, WorkflowRule
+from ai_flow.model.state import ValueState, ValueStateDescriptor
+from ai_flow.model.status import TASK_ALIVE_SET, TASK_FINISHED_SET, TaskStatus, WorkflowStatus
+from ai_flow.model.task_execution import TaskExecution, TaskExecutionKey
 from ai_flow.model.workflow import Workflow, WorkflowContextManager
+from ai_flow.model.workflow_execution import WorkflowExecution
 from ai_flow.operators.bash import BashOperator
 from ai_flow.ops.absent import none_if_absent
 from aiflow_core.errors import ConflictError, NotFoundError, UsageError
+from aiflow_core.model.condition import CustomCondition
+from aiflow_core.model.event import Event
 from aiflow_core.model.execution import AttemptKey, RunningTask
+from aiflow_core.model.rule import TaskRule as KeptRule
 from aiflow_core.plugins import make
 
 # What the 0.4 manual and reference import, by module.
@@ -251,3 +261,51 @@ class TestBlobManagers:
 
         uri = blob_manager.upload(local_file_path=tmp_path / "file")
         assert Path(uri).is_relative_to(tmp_path / "blob")
+
+
+class TestRules:
+    GO = Event("go", "1", namespace="default")
+
+    def test_a_rule_says_what_to_do_on_an_event(self) -> None:
+        rule = TaskRule(SingleEventCondition("go"), TaskAction.STOP)
+
+        assert rule.trigger(self.GO, AnyContext()) is TaskAction.STOP
+        assert rule.trigger(Event("other"), AnyContext()) is None
+        assert WorkflowRule(SingleEventCondition("go")).trigger(self.GO, AnyContext()) is True
+        assert WorkflowRule(SingleEventCondition("x")).trigger(self.GO, AnyContext()) is False
+
+    def test_the_rule_that_is_kept_says_the_same_unless_it_is_code(self) -> None:
+        kept = KeptRule(TaskAction.STOP, SingleEventCondition("go"))
+        code = KeptRule(TaskAction.STOP, CustomCondition(("go",), place="t/0"))
+
+        assert kept.trigger(self.GO, AnyContext()) is TaskAction.STOP
+        with pytest.raises(UsageError, match="only evaluated by the server"):
+            code.trigger(self.GO, AnyContext())
+
+
+class AnyContext(Context):
+    def get_state(self, state_descriptor: ValueStateDescriptor) -> ValueState:
+        return ValueState()
+
+    def get_task_status(self, task_name: str) -> TaskStatus | None:
+        return None
+
+
+def test_executions_are_made_as_before() -> None:
+    execution = WorkflowExecution(
+        1, ExecutionType.EVENT, datetime.min, datetime.max, WorkflowStatus.SUCCESS
+    )
+    task = TaskExecution(7, "t", 2, ExecutionType.MANUAL)
+
+    assert (execution.id, execution.status) == (None, "SUCCESS")
+    assert (task.status, task.begin_date, task.id) == ("INIT", None, None)
+    assert str(TaskExecutionKey(7, "t", seq_num=2)) == "7_t_2"
+
+
+def test_the_home_is_that_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ai_flow import settings
+
+    monkeypatch.setenv("AIFLOW_HOME", "/somewhere")
+    assert settings.AIFLOW_HOME == "/somewhere"
+    with pytest.raises(AttributeError):
+        settings.AIFLOW_HOUSE  # noqa: B018  (to look it up is the test)
