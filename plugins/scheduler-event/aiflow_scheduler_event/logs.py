@@ -9,6 +9,7 @@ PAGE_BYTES = 256 * 1024
 
 def read_page(path: Path, position: int) -> LogPage | None:
     """The piece of a log that begins at `position`; None when there is no such file."""
+    position = max(position, 0)
     try:
         with path.open("rb") as file:
             file.seek(position)
