@@ -20,6 +20,12 @@ def commands() -> dict[str, click.Command]:
     return {words: found for words, found in _all() if not isinstance(found, click.Group)}
 
 
+def context_of(words: str, command: click.Command) -> click.Context:
+    """The context in which a command finds itself when it is typed so."""
+    # click keeps the option for help that a command was first asked for.
+    return click.Context(command, info_name=words, help_option_names=["-h", "--help"])
+
+
 def _all() -> Iterator[tuple[str, click.Command]]:
     for name, program in PROGRAMS.items():
         yield name, program

@@ -17,7 +17,7 @@ import click
 import aiflow_core
 from aiflow_core.model.algebra import Pattern
 
-from .commands import commands, groups
+from .commands import commands, context_of, groups
 
 REFERENCE = Path(__file__).parent.parent / "docs" / "reference"
 MARK = "<!-- What follows is written by `nox -s reference`. -->\n"
@@ -63,7 +63,7 @@ def _commands() -> Iterator[str]:
 def _command(words: str, command: click.Command) -> Iterator[str]:
     yield f"### {words}"
     yield _paragraphs(command.help or "")
-    context = click.Context(command, info_name=words)
+    context = context_of(words, command)
     yield f"```\n{command.get_usage(context).removeprefix('Usage: ')}\n```"
     rows = [row for p in command.params if (row := _row(p, context))]
     if rows:

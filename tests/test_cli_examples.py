@@ -8,10 +8,9 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import click
 import pytest
 
-from .commands import commands, groups
+from .commands import commands, context_of, groups
 from .served import Served, served
 from .servers import PROGRAMS, TwoServers, kill, processes_of, until, use_free_ports
 
@@ -113,8 +112,8 @@ def test_every_group_says_what_it_is_for(words: str) -> None:
 
 
 def test_the_help_shows_the_examples_as_they_are_typed() -> None:
-    command = COMMANDS["aiflow workflow-schedule add"]
-    shown = command.get_help(click.Context(command, info_name="add"))
+    words = "aiflow workflow-schedule add"
+    shown = COMMANDS[words].get_help(context_of(words, COMMANDS[words]))
 
     assert "\n  aiflow workflow-schedule add quickstart 'cron@0 6 * * *'\n" in shown
 
