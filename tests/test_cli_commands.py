@@ -379,6 +379,16 @@ class TestConfiguration:
 
 
 class TestBadInput:
+    def test_an_unknown_word_is_answered_with_the_nearest(self, deployment: Served) -> None:
+        for command, word in (
+            ("aiflow workflw list", "'workflow'"),
+            ("aiflow workflow lst", "'list'"),
+            ("aiflow workflow list --limt 1", "'--limit'"),
+            ("notification evnt list", "'event'"),
+        ):
+            said = deployment(command, code=USAGE).stderr
+            assert re.search(rf"Did you mean .*{word}", said), said
+
     @pytest.mark.parametrize("number", ["one", "0", "1.5", str(10**30), "''"])
     def test_what_is_no_id_is_said_to_be_none(self, number: str, deployment: Served) -> None:
         said = deployment(f"aiflow workflow-execution show {number}", code=USAGE).stderr

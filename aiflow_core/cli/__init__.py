@@ -74,6 +74,18 @@ class AIFlow(Program):
         command: click.Command = getattr(import_module(module), name)
         return _joined(command, _load(cmd_name)) if is_of_plugin and _may_be(cmd_name) else command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.exceptions.NoSuchCommand as error:
+            # click looks for the nearest among those that are imported, and these are none.
+            known = self.list_commands(ctx)
+            raise click.exceptions.NoSuchCommand(
+                error.command_name, possibilities=known, ctx=ctx
+            ) from error
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         entries = _plugin_commands().items()
         helps = {name: _HELP.get(name) or _summary(entry) for name, entry in entries}
