@@ -241,6 +241,22 @@ class TestLogs:
         assert "begun\n" in followed
         assert "The task is asked to stop" in followed
 
+    def test_the_attempts_of_a_task_are_followed_one_after_the_other(
+        self, deployment: Served
+    ) -> None:
+        text = FILE.format(name="again", command="echo tried; exit 3")
+        file = deployment.home / "again.py"
+        file.write_text(text.replace('3")', '3", retries=2, retry_delay=0.2)'))
+        deployment("aiflow workflow upload again.py")
+        execution = ops.start_workflow_execution("again")
+        (task, *_) = until(lambda: ops.list_task_executions(execution))
+
+        followed = deployment(f"aiflow task-execution logs {task.id} --follow").stdout
+
+        assert followed.count("tried\n") == 3
+        one = deployment(f"aiflow task-execution logs {task.id} --try 2 --follow").stdout
+        assert one.count("tried\n") == 1
+
 
 class TestTriggers:
     def test_a_trigger_is_added_by_the_keys_of_events(self, deployment: Served) -> None:
