@@ -7,11 +7,14 @@ from pathlib import Path
 import pytest
 
 from aiflow_core import ops
+from aiflow_core.remote import server
+from aiflow_core.specs.scheduler import StateOperations, offers
 
 from .served import Served, served
 from .servers import PROGRAMS, until
 
 OPERATORS = """
+from ai_flow import ops
 from ai_flow.model.operator import AIFlowOperator
 from ai_flow.model.state import ValueStateDescriptor
 from aiflow_core import current_context
@@ -35,6 +38,8 @@ class Looking(AIFlowOperator):
         print("current", current.get_state(COUNT).value()["seen"], current.events == context.events)
         state.clear()
         print("cleared", state.value(), context.get_state(COUNT).value())
+        tasks = ops.list_task_executions(context.key.workflow_execution_id)
+        print("ops", [task.task_name for task in tasks])
         print("key", context.task_execution_key, self.get_metrics(context))
 """
 TWO_TASKS = (
@@ -108,6 +113,7 @@ def test_the_same_without_servers(tmp_path: Path) -> None:
     assert "[second] found ['first']" in done.stdout
     assert "[second] current ['first'] True" in done.stdout
     assert "[second] cleared None None" in done.stdout
+    assert "[second] ops ['first', 'second']" in done.stdout
 
 
 def test_tasks_and_conditions_share_a_state(deployment: Served) -> None:
@@ -118,7 +124,13 @@ def test_tasks_and_conditions_share_a_state(deployment: Served) -> None:
     def statuses() -> list[tuple[str, str]]:
         return [(t.task_name, t.status) for t in ops.list_task_executions(execution)]
 
+    def count() -> str | None:
+        contract = StateOperations
+        with server() as scheduler:
+            return offers(scheduler, contract).get_state(execution, "count")  # type: ignore[type-abstract]
+
     deployment("aiflow event send step 1")
+    until(lambda: count() == "1")  # of two who change it at the same time the later one would win
     deployment("aiflow event send add 20")
     until(lambda: statuses() == [("adding", "SUCCESS")])
     deployment("aiflow event send step 1")
