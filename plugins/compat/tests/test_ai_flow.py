@@ -34,7 +34,8 @@ from ai_flow.model.workflow import Workflow, WorkflowContextManager
 from ai_flow.model.workflow_execution import WorkflowExecution
 from ai_flow.operators.bash import BashOperator
 from ai_flow.ops.absent import none_if_absent
-from aiflow_core.errors import ConflictError, NotFoundError, UsageError
+from aiflow_core.bundle import load_workflows
+from aiflow_core.errors import ConflictError, DefinitionError, NotFoundError, UsageError
 from aiflow_core.model.condition import CustomCondition
 from aiflow_core.model.event import Event
 from aiflow_core.model.execution import AttemptKey, RunningTask
@@ -309,3 +310,21 @@ def test_the_home_is_that_of_the_environment(monkeypatch: pytest.MonkeyPatch) ->
     assert settings.AIFLOW_HOME == "/somewhere"
     with pytest.raises(AttributeError):
         settings.AIFLOW_HOUSE  # noqa: B018  (to look it up is the test)
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "program"),
+    [
+        ("flink.flink_operator", "FlinkOperator", "flink run"),
+        ("spark.spark_submit", "SparkSubmitOperator", "spark-submit"),
+        ("spark.spark_sql", "SparkSqlOperator", "spark-sql"),
+    ],
+)
+def test_an_operator_that_is_not_here_says_what_to_use(
+    module: str, name: str, program: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "workflow.py"
+    file.write_text(f"from ai_flow.operators.{module} import {name}\n")
+
+    with pytest.raises(DefinitionError, match=rf"AIFlow has no {name} yet\. Call `{program}` in"):
+        load_workflows(file)

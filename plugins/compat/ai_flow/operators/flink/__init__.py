@@ -1,0 +1,1 @@
+"""The operator for Flink under the import names of AIFlow 0.4."""
