@@ -18,6 +18,7 @@ from click.testing import CliRunner
 from aiflow_core import ops
 from aiflow_core.cli import aiflow
 from aiflow_core.cli.waiting import Patience
+from aiflow_core.config import PROJECT_VARIABLE
 from aiflow_core.errors import WaitTimeoutError
 from aiflow_core.testing.clock import ManualClock
 
@@ -375,12 +376,13 @@ class TestConfiguration:
 
         shown = run("aiflow config list --sources").stdout
 
-        assert f"# {file}\nrpc_host: 0.0.0.0\n" in shown
+        assert f"# {file}:1\nrpc_host: 0.0.0.0\n" in shown
         assert "# AIFLOW__SERVER__RPC_PORT\nrpc_port: 8\n" in shown
         assert "# default\ntask_executor: Local\n" in shown
         assert yaml.safe_load(shown) == yaml.safe_load(run("aiflow config list").stdout)
 
-    def test_all_files_are_checked(self, run: Served) -> None:
+    def test_all_files_are_checked(self, run: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv(PROJECT_VARIABLE, raising=False)  # of the deployment in this process
         run("aiflow config init")
         said = run("aiflow config validate").stdout.splitlines()
         assert said[0] == f"{run.home / 'aiflow_server.yaml'}: is right"

@@ -2,26 +2,29 @@
 
 import click
 
+from aiflow_core.cli.command import Group
 
-@click.group()
+
+@click.group(cls=Group)
 def plugin() -> None:
     """Helps to write a plugin."""
 
 
-@plugin.command()
-@click.argument("kind")
-@click.argument("name")
+@plugin.command(
+    examples=[
+        "aiflow plugin new operator http-call",
+        "aiflow plugin new hooks chat --directory ~/chat",
+    ]
+)
+@click.argument("kind", help="operator, executor, blob-manager, event-store, scheduler or hooks.")
+@click.argument("name", help="What users of the plugin write.")
 @click.option(
     "--directory",
     type=click.Path(),
     help="Where it is written; a new directory with the name of the distribution if left out.",
 )
 def new(kind: str, name: str, directory: str | None) -> None:
-    """Writes a new distribution with one plugin, in which what is to be written is marked.
-
-    KIND is operator, executor, blob-manager, event-store, scheduler or hooks. NAME is what users of
-    the plugin write.
-    """
+    """Writes a new distribution with one plugin, in which what is to be written is marked."""
     from aiflow_core.scaffold import MARK, new_plugin
 
     made = new_plugin(kind, name, directory)

@@ -54,8 +54,10 @@ def list_plugins(output: Output) -> None:
     show([looked_at.get(id(plugin), plugin) for plugin in found], COLUMNS, output)
 
 
-@plugins.command("show")
-@click.argument("name")
+@plugins.command(
+    "show", examples=["aiflow plugins show bash", "aiflow plugins show local --kind executor"]
+)
+@click.argument("name", help="The name of the plugin.")
 @click.option("--kind", help="Of which kind, where several kinds have one of that name.")
 @time_limit_option
 @output_option
@@ -93,7 +95,7 @@ def show_plugin(name: str, kind: str | None, timeout: float, output: Output) -> 
             show(row["settings"], SETTINGS, output)
 
 
-@plugins.command()
+@plugins.command(examples=["aiflow plugins doctor", "aiflow plugins doctor --timeout 60 -o json"])
 @time_limit_option
 @output_option
 def doctor(timeout: float, output: Output) -> None:

@@ -5,25 +5,28 @@ from pathlib import Path
 
 import click
 
-from aiflow_core.cli.output import output_option, show
+from aiflow_core.cli.command import Group
+from aiflow_core.cli.output import Output, output_option, show
 from aiflow_core.cli.plugins import time_limit_option
 from aiflow_core.cli.settings import write_new
 
 COLUMNS = ("part", "plugin", "state", "problem")
 
 
-@click.group()
+@click.group(cls=Group)
 def project() -> None:
     """Manages project.yaml: which plugins a deployment uses, and how."""
 
 
-@project.command()
-@click.argument("directory", type=click.Path(file_okay=False), default=".")
+@project.command(examples=["aiflow project init", "aiflow project init deployment"])
+@click.argument(
+    *("directory",),
+    type=click.Path(file_okay=False),
+    default=".",
+    help="Where it is written, the working directory if left out.",
+)
 def init(directory: str) -> None:
-    """Writes a project.yaml with explanations; an existing one is left as it is.
-
-    DIRECTORY is where it is written, the working directory if left out.
-    """
+    """Writes a project.yaml with explanations; an existing one is left as it is."""
     from importlib import resources
 
     path = Path(directory) / "project.yaml"
@@ -35,10 +38,10 @@ def init(directory: str) -> None:
         click.echo(f"The AIFlow project file exists already: {path}", err=True)
 
 
-@project.command()
+@project.command(examples=["aiflow project check", "aiflow project check --timeout 60 -o json"])
 @time_limit_option
 @output_option
-def check(timeout: float, output: str) -> None:
+def check(timeout: float, output: Output) -> None:
     """Loads all plugins that the deployment uses, checks their settings, and says of each whether
     it can be used.
 

@@ -15,7 +15,6 @@ from importlib.resources.abc import Traversable
 from pathlib import Path, PurePosixPath
 from string import Template
 
-from aiflow_core import __version__
 from aiflow_core.catalog import plugins
 from aiflow_core.errors import ConflictError, UsageError, did_you_mean
 from aiflow_core.specs import API_VERSION
@@ -110,7 +109,7 @@ def _words(kind: str, name: str) -> dict[str, str]:
     distribution = f"aiflow-{kind}-{name}"
     package = distribution.replace("-", "_")
     class_name = "".join(part.capitalize() for part in name.split("-")) + suffix
-    version = __version__.split(".")
+    version = metadata("aiflow-core")["Version"].split(".")
     return {
         "kind": kind,
         "name": name,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aiflow_core.cli.command import Program
+from aiflow_core.cli.output import Output, output_option, show
 from aiflow_core.cli.settings import SettingsFile, add_show_commands, write_new
 from aiflow_core.cli.tables import Tables, add_table_commands
 from aiflow_notification_server.event_cli import event
@@ -152,9 +153,9 @@ add_table_commands(
 )
 
 
-@db.command()
+@db.command(examples=["notification db usage", "notification db usage -o json"])
 @output_option
-def usage(output: str) -> None:
+def usage(output: Output) -> None:
     """Shows how many rows and bytes the tables of the events take."""
     with closing(_store()) as store:
         show(store.usage(), ("table", "rows", "bytes"), output)
