@@ -19,10 +19,10 @@ To add commands to `aiflow`, no hook is needed: they are entry points of the gro
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pluggy
 
+from aiflow_core.model.decision import Decision
 from aiflow_core.model.event import Event
 from aiflow_core.model.execution import (
     AttemptKey,
@@ -54,9 +54,10 @@ def event_appended(event: Event, begun_ms: int, decided_ms: int) -> None:
 
 
 @spec
-def decision_made(decision: Any, offset: int) -> None:
-    """A rule was evaluated and it mattered, because of the event at `offset`: the scheduler's own
-    record of what (`decision.what`) and why. Told before what it changed."""
+def decision_made(decision: Decision, offset: int) -> None:
+    """A rule was evaluated and it mattered, because of the event at `offset`: what followed
+    (`decision.what`) and why. Told before what it changed, and of every decision, also of those of
+    which the scheduler keeps one record for many that are alike."""
 
 
 @spec

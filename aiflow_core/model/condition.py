@@ -5,6 +5,7 @@ a pure function of event and context. A `Condition` subclass that a user writes 
 as a `CustomCondition`, which says where to find it, and is evaluated in a condition host.
 """
 
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -15,6 +16,29 @@ from aiflow_core.model.context import Context, ValueStateDescriptor
 from aiflow_core.model.event import Event, hears
 from aiflow_core.model.serialization import Value
 from aiflow_core.model.status import TaskStatus
+
+
+class Lack(Value, frozen=True, omit_defaults=True):
+    """Something that a condition still waits for.
+
+    Attributes:
+        text: what, as part of a sentence.
+        event_keys: any event with one of these keys would do.
+        task_name: the task whose status is waited for, which is to be `wanted` and is `found`
+            (empty: it has not run).
+        since: when the first of the events came that wait for this.
+        before: until when it is to come, or these events are too old.
+        until: when it comes by itself.
+    """
+
+    text: str
+    event_keys: tuple[str, ...] = ()
+    task_name: str = ""
+    wanted: str = ""
+    found: str = ""
+    since: datetime | None = None
+    before: datetime | None = None
+    until: datetime | None = None
 
 
 class Condition:
@@ -49,6 +73,9 @@ class SingleEventCondition(Value, tag="event", frozen=True):
     def is_met(self, event: Event, context: Context) -> bool:
         return hears(self.expect_event_key, event)
 
+    def missing(self, context: Context) -> tuple[Lack, ...]:
+        return (_an_event(self.expect_event_key),)
+
 
 class TaskStatusCondition(Value, tag="task_status", frozen=True):
     """Met when the latest executions of all these tasks have these statuses.
@@ -65,6 +92,14 @@ class TaskStatusCondition(Value, tag="task_status", frozen=True):
     def is_met(self, event: Event, context: Context) -> bool:
         return all(context.get_task_status(t) == s for t, s in self.statuses.items())
 
+    def missing(self, context: Context) -> tuple[Lack, ...]:
+        found = {task: context.get_task_status(task) for task in self.statuses}
+        return tuple(
+            _a_status(task, wanted, found[task])
+            for task, wanted in self.statuses.items()
+            if found[task] != wanted
+        )
+
 
 class WorkflowTaskStatusCondition(Value, tag="workflow_task_status", frozen=True):
     """Met when a task of some execution of that workflow takes the status. Made for triggers."""
@@ -80,6 +115,11 @@ class WorkflowTaskStatusCondition(Value, tag="workflow_task_status", frozen=True
 
     def is_met(self, event: Event, context: Context) -> bool:
         return event.namespace == self.namespace and event.value == self.expect_status
+
+    def missing(self, context: Context) -> tuple[Lack, ...]:
+        text = f"task {self.task_name!r} of workflow {self.workflow_name!r} {self.expect_status}"
+        keys = tuple(self.expect_event_keys)
+        return (Lack(text, keys, task_name=self.task_name, wanted=self.expect_status),)
 
 
 class MeetAllCondition(Value, tag="all", frozen=True):
@@ -107,6 +147,15 @@ class MeetAllCondition(Value, tag="all", frozen=True):
         state.update(sorted(met))
         return False
 
+    def missing(self, context: Context) -> tuple[Lack, ...]:
+        met = set(context.get_state(ValueStateDescriptor(name=self.name)).value() or ())
+        return tuple(
+            lack
+            for index, condition in enumerate(self.conditions)
+            if index not in met
+            for lack in missing(condition, context)
+        )
+
 
 class MeetAnyCondition(Value, tag="any", frozen=True):
     """Met when one of the conditions is."""
@@ -119,6 +168,12 @@ class MeetAnyCondition(Value, tag="any", frozen=True):
 
     def is_met(self, event: Event, context: Context) -> bool:
         return any(_concerns(c, event) and c.is_met(event, context) for c in self.conditions)
+
+    def missing(self, context: Context) -> tuple[Lack, ...]:
+        each = [missing(condition, context) for condition in self.conditions]
+        text = " or ".join(" and ".join(lack.text for lack in lacks) for lacks in each)
+        keys = tuple(dict.fromkeys(key for lacks in each for k in lacks for key in k.event_keys))
+        return (Lack(text, keys),)
 
 
 class CustomCondition(Value, tag="custom", frozen=True):
@@ -133,6 +188,11 @@ class CustomCondition(Value, tag="custom", frozen=True):
     expect_event_keys: tuple[str, ...]
     place: str = ""
     code: str = ""
+
+    def missing(self, context: Context) -> tuple[Lack, ...]:
+        keys = " or ".join(map(repr, self.expect_event_keys))
+        text = f"an event with key {keys} that your own condition accepts"
+        return (Lack(text, self.expect_event_keys),)
 
 
 DataCondition = (
@@ -168,6 +228,18 @@ def as_data(condition: Any, *, place: str = "") -> "AnyCondition":
     )
 
 
+def missing(condition: Any, context: Context) -> tuple[Lack, ...]:
+    """What is needed for the condition to be met, as of now, given what has come already.
+
+    Each kind of condition says so itself, in its method `missing`. Of one that does not, it is any
+    event that it listens to.
+    """
+    if hasattr(condition, "missing"):
+        found: tuple[Lack, ...] = condition.missing(context)
+        return found
+    return (_an_event(*condition.expect_event_keys),)
+
+
 def task_status_key(workflow_name: str, task_name: str) -> str:
     """The key of the events that tell a task's status."""
     return f"task_status.{workflow_name}.{task_name}"
@@ -176,6 +248,20 @@ def task_status_key(workflow_name: str, task_name: str) -> str:
 def workflow_status_key(workflow_name: str) -> str:
     """The key of the events that tell a workflow execution's status."""
     return f"workflow_status.{workflow_name}"
+
+
+def _an_event(*keys: str) -> Lack:
+    return Lack(f"an event with key {' or '.join(map(repr, keys))}", keys)
+
+
+def _a_status(task_name: str, wanted: TaskStatus, found: TaskStatus | None) -> Lack:
+    what = f"it is {found}" if found else "it has not run"
+    return Lack(
+        f"task {task_name!r} {wanted} ({what})",
+        task_name=task_name,
+        wanted=wanted,
+        found=found or "",
+    )
 
 
 def _concerns(condition: Any, event: Event) -> bool:

@@ -96,6 +96,7 @@ class DecisionRow:
     execution: int
     task: str
     what: str
+    count: int = 1
 
 
 @dataclass(frozen=True)
@@ -197,7 +198,10 @@ def read_metadata(uri: str) -> dict[str, Any]:
             for row in rows(uri, "task_execution")
         ),
         "decisions": tuple(
-            DecisionRow(row["offset"], row["workflow_execution_id"], row["task_name"], row["what"])
+            DecisionRow(
+                *(row["offset"], row["workflow_execution_id"], row["task_name"], row["what"]),
+                row["count"],
+            )
             for row in rows(uri, "decision")
         ),
         "leftovers": {name: len(rows(uri, name)) for name in ("outbox", "evaluation")},

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import chain, pairwise, product
 from typing import Any, NamedTuple, TypeVar
 
+from aiflow_core.model.decision import FOLDED
 from aiflow_core.model.event import Event, EventType
 from aiflow_core.model.timing import next_fire
 
@@ -208,7 +209,9 @@ def _ticks(history: History) -> Iterator[_Tick]:
 
 @check("one look at a task per success upstream, and one start")
 def downstream_starts(history: History) -> Iterator[str]:
-    decided = Counter((d.execution, d.task, d.what) for d in history.decisions)
+    decided: Counter[tuple[int, str, str]] = Counter()
+    for d in history.decisions:
+        decided[d.execution, d.task, d.what] += d.count
     tasks = _grouped(history.tasks, lambda row: (row.execution, row.task))
     for execution in history.executions:
         for task, upstream in history.plan.upstream.get(execution.workflow, {}).items():
@@ -229,7 +232,14 @@ def downstream_starts(history: History) -> Iterator[str]:
 
 @check("one decision per event that a rule waits for")
 def rule_events(history: History) -> Iterator[str]:
-    decided = Counter((d.offset, d.execution, d.task) for d in history.decisions)
+    # Of those after which everything is as before the number is kept, and which was the latest.
+    idle: Counter[tuple[int, str]] = Counter()
+    decided: Counter[tuple[int, int, str]] = Counter()
+    for d in history.decisions:
+        if d.what in FOLDED:
+            idle[d.execution, d.task] += d.count
+        else:
+            decided[d.offset, d.execution, d.task] += 1
     stopped = {c["workflow_execution_id"]: e.offset for e, c in _commands(history, "StopExecution")}
     # Key, and the execution that is meant (None: all) -> events. Looked up, because there are many.
     sent = _grouped(
@@ -241,15 +251,22 @@ def rule_events(history: History) -> Iterator[str]:
         until = stopped.get(execution.id, woke.get(execution.id, len(history.log) + 1))
         for task, keys in history.plan.heard.get(execution.workflow, {}).items():
             whom = product(keys, (None, execution.id))
+            undecided = 0
             for event in chain.from_iterable(sent.get(one, ()) for one in whom):
                 wanted = int(execution.event_offset < event.offset < until)
                 found = decided[event.offset, execution.id, task]
+                undecided += wanted - found
                 if wanted or found:
                     yield _unless(
-                        found == wanted,
+                        found <= wanted,
                         f"event {event.offset} ({event.key}) was decided on {found} times for "
                         f"{task} of execution {execution.id}, not {wanted}",
                     )
+            yield _unless(
+                undecided == idle[execution.id, task],
+                f"{task} of execution {execution.id}: nothing followed from "
+                f"{idle[execution.id, task]} events, not from {undecided}",
+            )
 
 
 @check("one execution of a task per decision to start it")

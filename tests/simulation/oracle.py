@@ -14,10 +14,17 @@ from aiflow_core.model.execution import AttemptKey, Namespace
 from aiflow_core.model.status import TASK_FINISHED, WORKFLOW_FINISHED
 from aiflow_scheduler_event import tables
 from aiflow_scheduler_event.engine import Engine
+from aiflow_scheduler_event.records import folded
 from aiflow_scheduler_event.state import Changes, LiveExecution, LiveTask, Publish, State, Submit
 from aiflow_scheduler_event.store import Store
 
 from .machine import Process
+
+# Of a decision, what is compared.
+_KEPT = (
+    *("offset", "workflow_execution_id", "task_name", "what", "why", "cause", "number"),
+    *("task_execution_id", "count", "first_offset"),
+)
 
 
 class Violation(AssertionError):
@@ -85,13 +92,15 @@ def check_state(store: Store, log: list[Event]) -> Truth:
     _equal("published events", [counts[id] for id in published], [1] * len(published))
     with store.engine.connect() as connection:
         decision, reply = tables.decision, tables.reply
-        rows = connection.execute(select(decision).order_by(decision.c.id)).all()
+        rows = connection.execute(select(decision)).all()
         answers = set(connection.scalars(select(reply.c.request_id)))
         tasks = connection.execute(select(tables.task_execution)).all()
         executions = connection.execute(select(tables.workflow_execution)).all()
         letters = connection.execute(select(tables.dead_letter)).all()
     _equal(
-        "decisions", [tuple(row)[1:] for row in rows], [_row(d) for d in truth.changes.decisions]
+        "decisions",
+        sorted(tuple(getattr(row, name) for name in _KEPT) for row in rows),
+        sorted(tuple(getattr(d, name) for name in _KEPT) for d in folded(truth.changes.decisions)),
     )
     _equal("answers", answers, {r.request_id for r in truth.changes.replies})
     _equal("dead letters", len(letters), len(truth.changes.dead_letters))
@@ -160,16 +169,6 @@ def seen(state: State) -> dict[str, Any]:
 
 def _last(truth: Truth, cls: type) -> list[Any]:
     return [v for (c, _), v in truth.changes.stored.items() if c is cls and v is not None]
-
-
-def _row(decision: Any) -> tuple[Any, ...]:
-    return (
-        decision.offset,
-        decision.workflow_execution_id,
-        decision.task_name,
-        decision.what,
-        decision.why,
-    )
 
 
 def _equal(what: str, found: Any, wanted: Any) -> None:

@@ -3,7 +3,6 @@
 import logging
 import threading
 from collections.abc import Mapping
-from typing import Any
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import (
@@ -18,6 +17,7 @@ from prometheus_client import (
 from aiflow_core.clock import Clock
 from aiflow_core.errors import ConfigError
 from aiflow_core.hookspecs import hook
+from aiflow_core.model.decision import Decision
 from aiflow_core.model.event import Event
 from aiflow_core.model.execution import TaskExecution, WorkflowExecution
 from aiflow_core.model.figures import ObserverFigures, SchedulerFigures
@@ -94,7 +94,7 @@ class Metrics:
         self._latency.observe(max(0, decided_ms - event.create_time) / 1000)
 
     @hook
-    def decision_made(self, decision: Any) -> None:
+    def decision_made(self, decision: Decision) -> None:
         self._decisions.labels(decision.what).inc()
 
     @hook

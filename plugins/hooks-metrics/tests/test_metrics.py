@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from aiflow_core.config import ObserverSettings
 from aiflow_core.errors import ConfigError
 from aiflow_core.hooks import Hooks
+from aiflow_core.model.decision import Cause, Decision, Outcome
 from aiflow_core.model.event import Event, EventType
 from aiflow_core.model.execution import TaskExecution, WorkflowExecution, WorkflowInfo
 from aiflow_core.model.figures import ObserverFigures, SchedulerFigures
@@ -22,8 +23,7 @@ from aiflow_hooks_metrics.hooks import Metrics
 NOW = datetime(2026, 11, 25, tzinfo=UTC)
 
 
-class Decided:
-    what = "START"
+DECIDED = Decision(1, 1, "t", Outcome.START, "rule 1", Cause.RULE, number=1, time=NOW)
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_events_are_counted_by_type_with_their_latency(metrics: Metrics) -> None
 
 
 def test_decisions_and_changes_are_counted(metrics: Metrics) -> None:
-    metrics.decision_made(Decided())
+    metrics.decision_made(DECIDED)
     metrics.task_execution_changed(task(TaskStatus.QUEUED))
     metrics.task_execution_changed(task(TaskStatus.SUCCESS, seconds=20))
     metrics.task_execution_changed(task(TaskStatus.FAILED))

@@ -1,7 +1,6 @@
 """The observer `otel`."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, Resource
@@ -12,6 +11,7 @@ from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from aiflow_core import __version__
 from aiflow_core.errors import ConfigError
 from aiflow_core.hookspecs import hook
+from aiflow_core.model.decision import Decision
 from aiflow_core.model.event import Event
 from aiflow_core.model.execution import AttemptRequest, TaskExecution, WorkflowExecution
 from aiflow_hooks_otel.story import Story
@@ -56,7 +56,7 @@ class Traces:
         self._told.event(event, begun_ms, decided_ms)
 
     @hook
-    def decision_made(self, decision: Any) -> None:
+    def decision_made(self, decision: Decision) -> None:
         self._told.decision(decision)
 
     @hook

@@ -28,6 +28,7 @@ from opentelemetry.trace import (
 )
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from aiflow_core.model.decision import Decision
 from aiflow_core.model.event import Event, EventType
 from aiflow_core.model.execution import AttemptKey, TaskExecution, WorkflowExecution
 from aiflow_core.model.status import (
@@ -58,7 +59,7 @@ class Story:
         """What is told from now on follows from this event."""
         self._chapter = Chapter(event, begun_ms, decided_ms)
 
-    def decision(self, decision: Any) -> None:
+    def decision(self, decision: Decision) -> None:
         """A rule was evaluated."""
         chapter = self._chapter
         concerned = (decision.workflow_execution_id, decision.task_name)
@@ -68,7 +69,7 @@ class Story:
             start_time=_ns(chapter.begun_ms),
             attributes={
                 "aiflow.decision.what": str(decision.what),
-                "aiflow.decision.why": str(decision.why),
+                "aiflow.decision.why": decision.why,
                 "aiflow.workflow_execution.id": decision.workflow_execution_id,
                 "aiflow.task.name": decision.task_name,
             },

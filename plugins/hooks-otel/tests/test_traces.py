@@ -11,6 +11,7 @@ from opentelemetry.trace import StatusCode, format_span_id, format_trace_id
 
 from aiflow_core.errors import ConfigError, PluginError
 from aiflow_core.hooks import Hooks
+from aiflow_core.model.decision import Cause, Decision, Outcome
 from aiflow_core.model.event import Event, EventType
 from aiflow_core.model.execution import (
     AttemptKey,
@@ -28,14 +29,9 @@ PRODUCER = "b7ad6b7169203331"
 NOW = datetime(2026, 11, 25, tzinfo=UTC)
 
 
-class Decision:
-    """As much of a scheduler's record as a trace shows."""
-
-    def __init__(self, task_name: str, what: str = "START", execution: int = 1) -> None:
-        self.workflow_execution_id = execution
-        self.task_name = task_name
-        self.what = what
-        self.why = "rule 1"
+def decision(task_name: str, what: str = "START", execution: int = 1) -> Decision:
+    outcome, why = Outcome(what), "rule 1"
+    return Decision(1, execution, task_name, outcome, why, Cause.RULE, number=1, time=NOW)
 
 
 class Scene:
@@ -68,7 +64,7 @@ class Scene:
         self.traces.workflow_execution_changed(execution)
 
     def decide(self, task_name: str, what: str = "START") -> None:
-        self.traces.decision_made(Decision(task_name, what))
+        self.traces.decision_made(decision(task_name, what))
 
     def start(self, name: str) -> AttemptKey:
         """A rule starts a task."""

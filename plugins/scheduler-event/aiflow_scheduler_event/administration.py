@@ -6,6 +6,7 @@ from typing import Any
 from aiflow_core.clock import to_datetime
 from aiflow_core.errors import AIFlowError, ConflictError, DefinitionError, NotFoundError
 from aiflow_core.model.algebra import Pattern, check_pattern
+from aiflow_core.model.decision import Cause
 from aiflow_core.model.event import Event
 from aiflow_core.model.execution import (
     Namespace,
@@ -52,7 +53,9 @@ from aiflow_scheduler_event.state import (
     ScopeKind,
     as_seen,
 )
-from aiflow_scheduler_event.step import replace
+from aiflow_scheduler_event.step import Why, replace
+
+_REQUEST = Why("a request", Cause.REQUEST)
 
 
 class Administration(Schedules):
@@ -79,7 +82,8 @@ class Administration(Schedules):
                         f"Workflow {workflow.namespace}.{workflow.workflow_name} is disabled.",
                         next_step=f"Run `aiflow workflow enable {workflow.workflow_name}` first.",
                     )
-                return as_seen(self._start_execution(workflow, ExecutionType.MANUAL).execution)
+                run = self._start_execution(workflow, ExecutionType.MANUAL, _REQUEST)
+                return as_seen(run.execution)
             case StopExecution():
                 run = self._run(command.workflow_execution_id)
                 self._stop_execution(run)
@@ -178,7 +182,7 @@ class Administration(Schedules):
             )
         if action is not TaskAction.STOP and run.execution.stopping:
             raise ConflictError(f"Workflow execution {run.execution.id} is being stopped.")
-        self._act(run, task, action, "a request")
+        self._act(run, task, action, _REQUEST)
         return as_seen(run.tasks[task.name])
 
     def _delete_execution(self, execution_id: int) -> None:

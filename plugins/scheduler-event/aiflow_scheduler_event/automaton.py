@@ -9,7 +9,6 @@ millisecond after it, by whatever comes first: a timer, or an event of that mome
 does not matter how late a timer is.
 """
 
-import hashlib
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -32,7 +31,6 @@ from aiflow_core.model.algebra import (
     Throttle,
 )
 from aiflow_core.model.event import Event
-from aiflow_core.model.payload import MISSING, field, identity
 from aiflow_core.model.serialization import decode, encode
 from aiflow_scheduler_event.pattern_memory import (
     Cell,
@@ -40,6 +38,7 @@ from aiflow_scheduler_event.pattern_memory import (
     Item,
     Memory,
     expire,
+    group_name,
     last_end,
     merge,
     ms,
@@ -53,14 +52,13 @@ from aiflow_scheduler_event.pattern_memory import (
 Match = tuple[Event, ...]
 """The events that made a match, in the order in which they came."""
 
-_LONGEST_GROUP = 100
-
 
 class Look(NamedTuple):
     """What a look at a pattern has led to.
 
     Attributes:
         memory: what is to be remembered, None when nothing is.
+        root: the same of the whole pattern, as the automaton reads it.
         kept: the events that are to be kept, by ref.
         due: matches that time has made, before the event came; in order.
         met: matches that the event has made, in order.
@@ -69,6 +67,7 @@ class Look(NamedTuple):
     """
 
     memory: str | None
+    root: Cell
     kept: dict[int, Event]
     due: list[Match]
     met: list[Match]
@@ -140,7 +139,8 @@ class _Automaton:
         tidy(self._root)
         self._drop_unused()
         memory = None if self._root.is_empty else encode(self._memory).decode()
-        return Look(memory, self._kept, due, met, next_end(self._pattern, self._root), forgotten)
+        wake = next_end(self._pattern, self._root)
+        return Look(memory, self._root, self._kept, due, met, wake, forgotten)
 
     def _match(self, item: Item) -> Match:
         return tuple(self._kept[ref] for ref in item.refs)
@@ -204,7 +204,7 @@ class _Automaton:
         by = getattr(pattern, "by", ())
         if not by:
             return self._feed_group(pattern, cell, ref)
-        name = _group(event, by)
+        name = group_name(event, by)
         if name is None:
             return []
         inner = self._open(pattern, cell.groups.get(name))
@@ -332,7 +332,7 @@ class _Automaton:
         return found
 
     def _distinct(self, pattern: Count, item: Item) -> str | None:
-        return _group(self._kept[item.refs[-1]], (pattern.distinct,))
+        return group_name(self._kept[item.refs[-1]], (pattern.distinct,))
 
     def _await(
         self, pattern: Absent, cell: Cell, came: list[Item], begun: list[Item]
@@ -382,12 +382,3 @@ class _Automaton:
         if within is None:
             return items
         return [item for item in items if self._now - item.since <= ms(within)]
-
-
-def _group(event: Event, paths: tuple[str, ...]) -> str | None:
-    """A text for the values of these fields, None when one is missing."""
-    values = [field(event, path) for path in paths]
-    text = None if MISSING in values else identity(values)
-    if text is None or len(text) <= _LONGEST_GROUP:
-        return text
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -15,7 +15,9 @@ from aiflow_core.model.algebra import Pattern
 from aiflow_core.model.condition import (
     CustomCondition,
     TaskStatusCondition,
+    missing,
 )
+from aiflow_core.model.decision import Cause, Outcome
 from aiflow_core.model.event import Event, EventType, hears
 from aiflow_core.model.execution import (
     WorkflowTrigger,
@@ -31,13 +33,22 @@ from aiflow_scheduler_event.state import (
     Alarm,
     Changes,
     DeadLetter,
+    Evaluation,
     Intent,
     Run,
     Scope,
     ScopeKind,
     TimerKind,
 )
-from aiflow_scheduler_event.step import SENDER, Answer, Surroundings, replace
+from aiflow_scheduler_event.step import (
+    SENDER,
+    Answer,
+    Surroundings,
+    Why,
+    replace,
+    rule_met,
+    trigger_met,
+)
 
 
 class Engine(Administration):
@@ -126,43 +137,62 @@ class Engine(Administration):
                 if self._try_pattern(run, task, number, event):
                     return
                 continue
-            met = condition.is_met(event, Surroundings(self, run.scope, run.status))
-            why = f"rule {number + 1} ({condition_text(condition)}), event {self._event.offset}"
-            if met:
+            surroundings = Surroundings(self, run.scope, run.status)
+            why = rule_met(number, condition_text(condition), self._placed(event))
+            if condition.is_met(event, surroundings):
                 # The statuses of tasks can be asked for at any time; only events are handed over.
                 events = () if changed else (self._placed(event),)
                 self._act(run, task, rule.action, why, events)
                 return
-            self._decide(run.execution.id, task_name, "NOT MET", why)
+            self._decide(
+                run.execution.id,
+                task_name,
+                Outcome.NOT_MET,
+                why,
+                missing=missing(condition, surroundings),
+            )
 
     def _try_trigger(self, trigger: WorkflowTrigger, event: Event) -> None:
         workflow = self.state.workflows[trigger.workflow_id]
         if trigger.is_paused:
-            self._decide(0, "", "NOT STARTED", f"trigger {trigger.id} is paused")
+            self._leave_paused(trigger, event)
             return
         scope = Scope(ScopeKind.WORKFLOW, workflow.id)
         condition = trigger.rule
         if isinstance(condition, CustomCondition):
             self._evaluate(scope, event, trigger_id=trigger.id)
         elif isinstance(condition, Pattern):
-            found = self._hear_trigger(trigger.id, condition, event)
+            found = self._hear_trigger(trigger, condition, event)
             for match in (*found.due, *found.met):
                 self._fire_trigger(trigger, match)
-        elif condition.is_met(event, Surroundings(self, scope, lambda name: None)):
-            self._fire_trigger(trigger, (self._placed(event),))
+        else:
+            surroundings = Surroundings(self, scope, lambda name: None)
+            if condition.is_met(event, surroundings):
+                self._fire_trigger(trigger, (self._placed(event),))
+            else:
+                self._decide(
+                    *(0, "", Outcome.NOT_MET, trigger_met(trigger, event)),
+                    workflow_id=workflow.id,
+                    missing=missing(condition, surroundings),
+                )
 
     def _wake_trigger(self, trigger: WorkflowTrigger) -> None:
         """A window of the trigger has ended."""
         assert isinstance(trigger.rule, Pattern)
-        for match in self._hear_trigger(trigger.id, trigger.rule, None).due:
+        for match in self._look_at_trigger(trigger, trigger.rule).due:
             if trigger.is_paused:
-                self._decide(0, "", "NOT STARTED", f"trigger {trigger.id} is paused")
+                self._leave_paused(trigger, match[-1])
             else:
                 self._fire_trigger(trigger, match)
 
+    def _leave_paused(self, trigger: WorkflowTrigger, event: Event) -> None:
+        why = trigger_met(trigger, event)._replace(text=f"trigger {trigger.id} is paused")
+        self._do_not_start(self.state.workflows[trigger.workflow_id], why)
+
     def _fire_trigger(self, trigger: WorkflowTrigger, events: tuple[Event, ...]) -> None:
         workflow = self.state.workflows[trigger.workflow_id]
-        self._start_by(workflow, ExecutionType.EVENT, f"trigger {trigger.id}", events)
+        why = trigger_met(trigger, events[-1])
+        self._start_by(workflow, ExecutionType.EVENT, why, events)
 
     def _answer(self, event: Event) -> None:
         answer = decode(event.value or "", Answer)
@@ -184,23 +214,33 @@ class Engine(Administration):
                 )
             )
         if evaluation.trigger_id:
-            trigger = self.state.triggers[evaluation.trigger_id]
-            if answer.met:
-                self._fire_trigger(trigger, (evaluation.event,))
+            self._answer_trigger(self.state.triggers[evaluation.trigger_id], evaluation, answer)
+        elif run := self.state.runs.get(evaluation.scope.id):
+            self._answer_rule(run, evaluation, answer)
+
+    def _answer_trigger(
+        self, trigger: WorkflowTrigger, evaluation: Evaluation, answer: Answer
+    ) -> None:
+        if answer.met:
+            self._fire_trigger(trigger, (evaluation.event,))
             return
-        run = self.state.runs.get(evaluation.scope.id)
-        if run is None:
-            return
+        why = trigger_met(trigger, evaluation.event)
+        if answer.error:
+            why = why._replace(text=f"condition failed: {answer.error}; {why.text}")
+        self._decide(0, "", Outcome.NOT_MET, why, workflow_id=trigger.workflow_id)
+
+    def _answer_rule(self, run: Run, evaluation: Evaluation, answer: Answer) -> None:
         run.evaluations -= 1
         self._touched[run.execution.id] = run
         task = run.plan.tasks[evaluation.task_name]
         rule = task.rules[evaluation.rule]
-        why = f"rule {evaluation.rule + 1} (custom condition), event {evaluation.event.offset}"
+        why = rule_met(evaluation.rule, "custom condition", evaluation.event)
         if answer.met and not run.execution.stopping:
             self._act(run, task, rule.action, why, (evaluation.event,))
             return
-        outcome = f"condition failed: {answer.error}; {why}" if answer.error else why
-        self._decide(run.execution.id, task.name, "NOT MET", outcome)
+        if answer.error:
+            why = why._replace(text=f"condition failed: {answer.error}; {why.text}")
+        self._decide(run.execution.id, task.name, Outcome.NOT_MET, why)
         if not evaluation.redriven:
             self._try_rules(run, task.name, evaluation.event, first=evaluation.rule + 1)
 
@@ -255,7 +295,7 @@ class Engine(Administration):
                 # Half of it may be done. It is not a refusal, which would leave that as it is.
                 raise RuntimeError(f"event {letter.key.offset} again: {error}") from error
             return
-        why = f"dead letter {letter.key.offset}, {letter.key.consumer}"
+        why = Why(f"dead letter {letter.key.offset}, {letter.key.consumer}", Cause.DEAD_LETTER)
         if not evaluation.trigger_id:
             run = self.state.runs[evaluation.scope.id]
             task = run.plan.tasks[evaluation.task_name]
@@ -263,7 +303,7 @@ class Engine(Administration):
                 self._try_pattern(run, task, evaluation.rule, evaluation.event)
                 return
             run.evaluations += 1
-            self._decide(run.execution.id, evaluation.task_name, "ASK AGAIN", why)
+            self._decide(run.execution.id, evaluation.task_name, Outcome.ASK_AGAIN, why)
         self._evaluate(
             evaluation.scope,
             evaluation.event,
@@ -294,14 +334,15 @@ class Engine(Administration):
             case TimerKind.PERIOD:
                 task = run.plan.tasks[timer.key.task_name]
                 self._set_period(run.execution.id, task)
-                self._act(run, task, TaskAction.RESTART, "the task's period")
+                self._act(run, task, TaskAction.RESTART, Why("the task's period", Cause.PERIOD))
             case TimerKind.WINDOW:
                 self._wake_rule(run, timer.key.task_name)
             case TimerKind.RETRY if live is not None:
                 self._retry(run, live)
             case TimerKind.TIMEOUT if live is not None:
                 limit = run.plan.tasks[live.task_name].config.timeout
-                self._decide(run.execution.id, live.task_name, "STOP", "time-out")
+                why = Why("time-out", Cause.TIMEOUT)
+                self._decide_on(run, live.task_name, Outcome.STOP, why)
                 self._stop_task(run, live, Intent.FAIL, f"timed out after {limit:g} s")
 
 

@@ -9,6 +9,7 @@ from aiflow_core.clock import to_datetime
 from aiflow_core.model.condition import (
     workflow_status_key,
 )
+from aiflow_core.model.decision import Cause, Outcome
 from aiflow_core.model.event import Event, EventType
 from aiflow_core.model.execution import (
     WorkflowInfo,
@@ -36,7 +37,7 @@ from aiflow_scheduler_event.state import (
     TimerKind,
     as_seen,
 )
-from aiflow_scheduler_event.step import SENDER, replace
+from aiflow_scheduler_event.step import SENDER, Why, replace
 
 
 class Listener(NamedTuple):
@@ -71,20 +72,25 @@ class Executions(Patterns):
         self,
         workflow: WorkflowInfo,
         run_type: ExecutionType,
-        why: str,
+        why: Why,
         events: tuple[Event, ...] = (),
     ) -> None:
         """Start an execution without anybody waiting for the answer."""
         if workflow.is_enabled:
-            run = self._start_execution(workflow, run_type, events)
-            self._decide(run.execution.id, "", "START", why)
+            self._start_execution(workflow, run_type, why, events)
         else:
-            self._decide(
-                0, "", "NOT STARTED", f"workflow {workflow.workflow_name!r} is disabled; {why}"
-            )
+            text = f"workflow {workflow.workflow_name!r} is disabled; {why.text}"
+            self._do_not_start(workflow, why._replace(text=text))
+
+    def _do_not_start(self, workflow: WorkflowInfo, why: Why) -> None:
+        self._decide(0, "", Outcome.NOT_STARTED, why, workflow_id=workflow.id)
 
     def _start_execution(
-        self, workflow: WorkflowInfo, run_type: ExecutionType, events: tuple[Event, ...] = ()
+        self,
+        workflow: WorkflowInfo,
+        run_type: ExecutionType,
+        why: Why,
+        events: tuple[Event, ...] = (),
     ) -> Run:
         """Start an execution, and with it the tasks that start by themselves: because of these
         events, if any."""
@@ -102,16 +108,17 @@ class Executions(Patterns):
         run = Run(execution, plan)
         self.state.runs[execution.id] = run
         self._listen(run)
+        self._decide(execution.id, "", Outcome.START, why, workflow_id=workflow.id)
         self._change_execution(run, execution)
         for task in plan.tasks.values():
             if task.config.periodic_expression is not None:
                 self._set_period(execution.id, task)
             if task.starts_by_itself:
-                self._decide(execution.id, task.name, "START", "it has no START rule")
-                self._start_task(run, task, events)
+                why = Why("it has no START rule", Cause.BEGIN)
+                self._start_task(run, task, Outcome.START, why, events)
             elif task.config.periodic_expression is not None:
-                self._decide(execution.id, task.name, "START", "it is periodic")
-                self._start_task(run, task, events)
+                why = Why("it is periodic", Cause.BEGIN)
+                self._start_task(run, task, Outcome.START, why, events)
         return run
 
     def _set_period(self, execution_id: int, task: TaskDefinition) -> None:
@@ -129,8 +136,10 @@ class Executions(Patterns):
         self._drop_evaluations(lambda evaluation: evaluation.scope == run.scope)
         run.evaluations = 0
         self._forget_patterns(run)
+        why = Why("the workflow execution was stopped", Cause.REQUEST)
         for live in run.alive:
-            self._stop_task(run, live, Intent.STOP, "the workflow execution was stopped")
+            self._decide_on(run, live.task_name, Outcome.STOP, why)
+            self._stop_task(run, live, Intent.STOP, why.text)
         self._touched[run.execution.id] = run
 
     def _end_if_over(self, run: Run) -> None:

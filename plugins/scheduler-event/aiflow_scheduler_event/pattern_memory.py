@@ -1,8 +1,14 @@
 """What the automaton of the event algebra remembers of a pattern. It is JSON."""
 
+import hashlib
+
 import msgspec
 
 from aiflow_core.model.algebra import MOST_KEPT, AllOf, Consume, Count, InOrder, Pattern, Throttle
+from aiflow_core.model.event import Event
+from aiflow_core.model.payload import MISSING, field, identity
+
+_LONGEST_GROUP = 100
 
 
 class Item(msgspec.Struct, array_like=True, frozen=True):
@@ -119,6 +125,16 @@ def tidy(cell: Cell) -> None:
         cell.parts = []
     if not any(cell.kept):
         cell.kept = []
+
+
+def group_name(event: Event, paths: tuple[str, ...]) -> str | None:
+    """A text for the values of these fields, None when one is missing: JSON of a list, or where
+    that is long its hash."""
+    values = [field(event, path) for path in paths]
+    text = None if MISSING in values else identity(values)
+    if text is None or len(text) <= _LONGEST_GROUP:
+        return text
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def take(shelf: list[Item], consume: Consume) -> Item:

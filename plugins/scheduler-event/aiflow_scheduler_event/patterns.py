@@ -5,12 +5,15 @@ from collections import defaultdict, deque
 
 from aiflow_core.clock import to_datetime
 from aiflow_core.model.algebra import MOST_KEPT, Modifier, Pattern
+from aiflow_core.model.decision import Outcome
 from aiflow_core.model.event import Event
+from aiflow_core.model.execution import WorkflowTrigger
 from aiflow_core.model.rule import TaskAction
 from aiflow_core.model.serialization import decode, encode
 from aiflow_core.model.status import TASK_ALIVE
 from aiflow_core.model.workflow import TaskDefinition
 from aiflow_scheduler_event.automaton import Look, Match, look
+from aiflow_scheduler_event.lacking import lacks
 from aiflow_scheduler_event.state import (
     ConditionState,
     DeadLetter,
@@ -22,6 +25,7 @@ from aiflow_scheduler_event.state import (
     TimerKey,
     TimerKind,
 )
+from aiflow_scheduler_event.step import Why, rule_met, trigger_met
 from aiflow_scheduler_event.tasks import Tasks
 
 MOST_WAITING = 10_000
@@ -30,7 +34,8 @@ MOST_WAITING = 10_000
 MOST_WAITING_CHARACTERS = 64 * 1024 * 1024
 """The same, of the characters of all of them."""
 
-_OF_TRIGGER = "pattern"
+OF_TRIGGER = "pattern"
+"""Name of what the pattern of a trigger remembers, in the scope of the trigger."""
 
 
 class Patterns(Tasks):
@@ -64,11 +69,15 @@ class Patterns(Tasks):
         self._touched[run.execution.id] = run  # it may have waited for nothing but this
         self._act_on(run, task, number, found.due)
         self._act_on(run, task, number, found.met)
-        why = f"rule {number + 1} ({condition}), event {self._event.offset}"
+        why = rule_met(number, str(condition), self._placed(event))
         if not found.met:
-            self._decide(run.execution.id, task.name, "NOT MET", why)
+            self._decide(
+                *(run.execution.id, task.name, Outcome.NOT_MET, why),
+                missing=lacks(condition, found.root, self._now, event),
+            )
         for forgotten in found.forgotten:
-            self._decide(run.execution.id, task.name, "FORGOTTEN", _made_room(forgotten, why))
+            made_room = _made_room(forgotten, why)
+            self._decide(run.execution.id, task.name, Outcome.FORGOTTEN, made_room)
         return bool(found.met)
 
     def _wake_rule(self, run: Run, rule_name: str) -> None:
@@ -92,8 +101,7 @@ class Patterns(Tasks):
     def _act_on(self, run: Run, task: TaskDefinition, number: int, matches: list[Match]) -> None:
         rule = task.rules[number]
         for match in matches:
-            offsets = ", ".join(str(event.offset) for event in match)
-            why = f"rule {number + 1} ({rule.condition}), events {offsets}"
+            why = rule_met(number, str(rule.condition), *match)
             if isinstance(rule.condition, Modifier) and self._must_wait(run, task, rule.action):
                 self._wait(run, task, number, match, why)
             else:
@@ -107,7 +115,7 @@ class Patterns(Tasks):
         # Those before it are still to come.
         return action is TaskAction.START and (alive or _queue_key(run, task.name) in self._waiting)
 
-    def _wait(self, run: Run, task: TaskDefinition, number: int, match: Match, why: str) -> None:
+    def _wait(self, run: Run, task: TaskDefinition, number: int, match: Match, why: Why) -> None:
         key = _queue_key(run, task.name)
         queue = self._waiting.get(key, _Queue())
         text = encode((match, why)).decode()
@@ -120,10 +128,10 @@ class Patterns(Tasks):
         self._waiting[key] = queue
         scope = Scope(ScopeKind.WAITING, run.execution.id)
         self._keep_state(scope, _waiting_name(run, task.name, place), text)
-        self._decide(run.execution.id, task.name, "START waits", f"it runs; {why}")
+        self._decide_on(run, task.name, Outcome.START_WAITS, why)
 
-    def _refuse(self, run: Run, task: TaskDefinition, number: int, match: Match, why: str) -> None:
-        self._decide(run.execution.id, task.name, "START refused", why)
+    def _refuse(self, run: Run, task: TaskDefinition, number: int, match: Match, why: Why) -> None:
+        self._decide_on(run, task.name, Outcome.START_REFUSED, why)
         self.state.counters.evaluation += 1
         evaluation = Evaluation(
             self.state.counters.evaluation, run.scope, match[-1], task.name, number
@@ -149,26 +157,37 @@ class Patterns(Tasks):
         if not queue.numbers:
             del self._waiting[key]
         self._keep_state(scope, name, None)
-        match, why = decode(text, tuple[tuple[Event, ...], str])
-        self._decide(run.execution.id, task_name, "START", why)
-        self._start_task(run, run.plan.tasks[task_name], match)
+        match, why = decode(text, tuple[Match, Why])
+        self._start_task(run, run.plan.tasks[task_name], Outcome.START, why, match)
 
     # --- triggers ------------------------------------------------------------------------------
 
-    def _hear_trigger(self, trigger_id: int, pattern: Pattern, event: Event | None) -> Look:
-        """Let a trigger hear an event, or None: a window of it has ended."""
-        scope = Scope(ScopeKind.TRIGGER, trigger_id)
-        timer = TimerKey(TimerKind.TRIGGER, trigger_id)
-        placed = None if event is None else self._placed(event)
-        found = self._look(scope, _OF_TRIGGER, timer, pattern, placed)
+    def _hear_trigger(self, trigger: WorkflowTrigger, pattern: Pattern, event: Event) -> Look:
+        found = self._look_at_trigger(trigger, pattern, self._placed(event))
+        why = trigger_met(trigger, event)
+        if not found.met:
+            self._decide(
+                *(0, "", Outcome.NOT_MET, why),
+                workflow_id=trigger.workflow_id,
+                missing=lacks(pattern, found.root, self._now, event),
+            )
         for forgotten in found.forgotten:
-            self._decide(0, "", "FORGOTTEN", _made_room(forgotten, f"trigger {trigger_id}"))
+            made_room = _made_room(forgotten, why)
+            self._decide(0, "", Outcome.FORGOTTEN, made_room, workflow_id=trigger.workflow_id)
         return found
+
+    def _look_at_trigger(
+        self, trigger: WorkflowTrigger, pattern: Pattern, event: Event | None = None
+    ) -> Look:
+        """Let a trigger hear an event, or None: a window of it has ended."""
+        scope = Scope(ScopeKind.TRIGGER, trigger.id)
+        timer = TimerKey(TimerKind.TRIGGER, trigger.id)
+        return self._look(scope, OF_TRIGGER, timer, pattern, event)
 
     def _forget_trigger(self, trigger_id: int) -> None:
         self._drop_timer(TimerKey(TimerKind.TRIGGER, trigger_id))
         self._forget_states(Scope(ScopeKind.TRIGGER, trigger_id))
-        self._kept.pop((Scope(ScopeKind.TRIGGER, trigger_id), _OF_TRIGGER), None)
+        self._kept.pop((Scope(ScopeKind.TRIGGER, trigger_id), OF_TRIGGER), None)
 
     # --- what is remembered --------------------------------------------------------------------
 
@@ -231,5 +250,6 @@ def _waiting_name(run: Run, task_name: str, place: int) -> str:
     return f"{run.plan.places[task_name]}/{place}"
 
 
-def _made_room(event: Event, why: str) -> str:
-    return f"event {event.offset} made room for later ones, at most {MOST_KEPT} are kept; {why}"
+def _made_room(event: Event, why: Why) -> Why:
+    text = f"event {event.offset} made room for later ones, at most {MOST_KEPT} are kept"
+    return why._replace(text=f"{text}; {why.text}")

@@ -4,13 +4,14 @@ from typing import Any
 
 from aiflow_core.clock import to_datetime
 from aiflow_core.errors import DefinitionError, NotFoundError
+from aiflow_core.model.decision import Cause, Outcome
 from aiflow_core.model.execution import WorkflowInfo, WorkflowSchedule
 from aiflow_core.model.schedule import CatchUp, check_schedule, next_tick
 from aiflow_core.model.status import ExecutionType
 from aiflow_scheduler_event.commands import AddSchedule, DeleteSchedules, PauseSchedule
 from aiflow_scheduler_event.executions import Executions
 from aiflow_scheduler_event.state import Run, State, Timer, TimerKey, TimerKind
-from aiflow_scheduler_event.step import replace
+from aiflow_scheduler_event.step import Why, replace
 
 MOST_MADE_UP = 1000
 """Ticks of one schedule that may wait to be made up for; older ones are given up."""
@@ -82,7 +83,8 @@ class Schedules(Executions):
             case CatchUp.NONE:
                 ticks = 1 if self._now - last < _LATE else 0
                 if not ticks:
-                    self._decide(0, "", "NOT STARTED", f"schedule {schedule.id} missed its tick")
+                    workflow = self.state.workflows[schedule.workflow_id]
+                    self._do_not_start(workflow, _tick(schedule, " missed its tick"))
             case CatchUp.ONCE:
                 ticks = 1
         self._start_due(schedule, ticks)
@@ -113,12 +115,14 @@ class Schedules(Executions):
         due = min(schedule.waiting + ticks, MOST_MADE_UP)
         while due and self._has_room(workflow, options.max_active_runs):
             due -= 1
-            self._start_by(workflow, ExecutionType.PERIODIC, f"schedule {schedule.id}")
+            self._start_by(workflow, ExecutionType.PERIODIC, _tick(schedule))
         waiting = {CatchUp.NONE: 0, CatchUp.ONCE: min(due, 1), CatchUp.ALL: due}[options.catch_up]
         if due and ticks:
-            what = "WAITS" if waiting else "NOT STARTED"
-            why = f"schedule {schedule.id}: {options.max_active_runs} of its executions run"
-            self._decide(0, "", what, why)
+            why = _tick(schedule, f": {options.max_active_runs} of its executions run")
+            if waiting > schedule.waiting:
+                self._decide(0, "", Outcome.START_WAITS, why, workflow_id=workflow.id)
+            else:
+                self._do_not_start(workflow, why)
         if waiting != schedule.waiting:
             self._keep_schedule(replace(schedule, waiting=waiting))
 
@@ -158,3 +162,7 @@ class Schedules(Executions):
 
     def _runs_of(self, workflow: WorkflowInfo) -> list[Run]:
         return [r for r in self.state.runs.values() if r.execution.workflow_id == workflow.id]
+
+
+def _tick(schedule: WorkflowSchedule, more: str = "") -> Why:
+    return Why(f"schedule {schedule.id}{more}", Cause.SCHEDULE, schedule.id)

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from aiflow_core.model.decision import Decision
 from aiflow_core.model.event import Event
 from aiflow_core.model.execution import (
     AttemptKey,
@@ -150,22 +151,12 @@ class Evaluation(Value, frozen=True, omit_defaults=True):
         return f"evaluation {self.id}: {whose}"
 
 
-class Cause(Value, frozen=True):
+class TaskCause(Value, frozen=True):
     """The events that started a task execution; `id` is that of the task execution."""
 
     id: int
     workflow_execution_id: int
     events: tuple[Event, ...]
-
-
-class Decision(Value, frozen=True):
-    """Why something was done, or was not: kept for every evaluation that mattered."""
-
-    offset: int
-    workflow_execution_id: int
-    task_name: str
-    what: str
-    why: str
 
 
 class LetterKey(Value, frozen=True):
@@ -266,7 +257,7 @@ Stored = (
     | Timer
     | ConditionState
     | Evaluation
-    | Cause
+    | TaskCause
 )
 
 

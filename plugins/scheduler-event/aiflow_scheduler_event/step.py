@@ -2,14 +2,18 @@
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
+from aiflow_core.clock import to_datetime
+from aiflow_core.model.condition import Lack
 from aiflow_core.model.context import Context, ValueState, ValueStateDescriptor
+from aiflow_core.model.decision import Cause, Decision, Outcome
 from aiflow_core.model.event import Event, derived_event_id
 from aiflow_core.model.execution import (
     AttemptKey,
+    WorkflowTrigger,
 )
 from aiflow_core.model.status import (
     TaskStatus,
@@ -17,7 +21,6 @@ from aiflow_core.model.status import (
 from aiflow_scheduler_event.state import (
     Changes,
     ConditionState,
-    Decision,
     Message,
     OutboxEntry,
     Scope,
@@ -31,6 +34,35 @@ SENDER = "scheduler"
 """Sender of the events that tell what the engine itself decided; it does not listen to them."""
 
 replace = msgspec.structs.replace
+
+# Of what a condition waits for, so much is kept with a decision: a join of a thousand tasks would
+# otherwise write half a million.
+_MOST_MISSING = 8
+
+
+class Why(NamedTuple):
+    """What moves the engine to do something.
+
+    `number` says which one of the cause, see `Decision`. `event_offset` is that of the event which
+    led to it, where it is another one than that which is taken in.
+    """
+
+    text: str
+    cause: Cause
+    number: int = 0
+    event_offset: int = 0
+
+
+def rule_met(number: int, condition: str, *events: Event) -> Why:
+    """That a rule of a task looked at an event, or at those of a match; `number` from 0."""
+    offsets = ", ".join(str(event.offset) for event in events)
+    text = f"rule {number + 1} ({condition}), event{'s' if len(events) > 1 else ''} {offsets}"
+    return Why(text, Cause.RULE, number + 1, events[-1].offset)
+
+
+def trigger_met(trigger: WorkflowTrigger, event: Event) -> Why:
+    """That a trigger looked at an event, or at a match of which this is the last."""
+    return Why(f"trigger {trigger.id}", Cause.TRIGGER, trigger.id, event.offset)
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -89,8 +121,35 @@ class Step:
         entry_id = derived_event_id("outbox", self._event.offset, self._sent)
         self._changes.outbox.append(OutboxEntry(entry_id, self._event.offset, message))
 
-    def _decide(self, execution_id: int, task_name: str, what: str, why: str) -> None:
-        decision = Decision(self._event.offset, execution_id, task_name, what, why)
+    def _decide(
+        self,
+        execution_id: int,
+        task_name: str,
+        what: Outcome,
+        why: Why,
+        *,
+        workflow_id: int = 0,
+        task_execution_id: int = 0,
+        missing: tuple[Lack, ...] = (),
+    ) -> None:
+        offset = why.event_offset or self._event.offset
+        if len(missing) > _MOST_MISSING:
+            others = len(missing) - _MOST_MISSING
+            missing = (*missing[:_MOST_MISSING], Lack(f"{others} more"))
+        decision = Decision(
+            offset=offset,
+            workflow_execution_id=execution_id,
+            task_name=task_name,
+            what=what,
+            why=why.text,
+            cause=why.cause,
+            number=why.number,
+            time=to_datetime(self._now),
+            workflow_id=workflow_id,
+            task_execution_id=task_execution_id,
+            missing=missing,
+            answer_offset=0 if offset == self._event.offset else self._event.offset,
+        )
         self._changes.decisions.append(decision)
         self._tell(decision)
 

@@ -39,6 +39,7 @@ from aiflow_core.database import (
     table_usage,
 )
 from aiflow_core.errors import AIFlowError, NotFoundError
+from aiflow_core.model.decision import Decision
 from aiflow_core.model.execution import (
     Namespace,
     TaskExecution,
@@ -49,15 +50,13 @@ from aiflow_core.model.execution import (
     WorkflowTrigger,
 )
 from aiflow_core.model.status import TASK_ALIVE, TASK_FINISHED, WORKFLOW_FINISHED
-from aiflow_scheduler_event import tables
+from aiflow_scheduler_event import records, tables
 from aiflow_scheduler_event.rules import Plan
 from aiflow_scheduler_event.state import (
-    Cause,
     Changes,
     ConditionState,
     Counters,
     DeadLetter,
-    Decision,
     Evaluation,
     LetterKey,
     LiveExecution,
@@ -68,6 +67,7 @@ from aiflow_scheduler_event.state import (
     Scope,
     ScopeKind,
     State,
+    TaskCause,
     Timer,
     TimerKey,
     key_of,
@@ -94,7 +94,7 @@ _TABLES: dict[type, Table] = {
     Timer: tables.timer,
     ConditionState: tables.condition_state,
     Evaluation: tables.evaluation,
-    Cause: tables.task_cause,
+    TaskCause: tables.task_cause,
 }
 
 # Classes whose ids the engine counts: an id above the stored counter is a new row. A cause is
@@ -107,7 +107,7 @@ _COUNTED: dict[type, str] = {
     WorkflowSchedule: "schedule",
     WorkflowTrigger: "trigger",
     Evaluation: "evaluation",
-    Cause: "task",
+    TaskCause: "task",
 }
 
 # A final status is final: the update of such a row finds nothing, and the step is refused.
@@ -308,8 +308,7 @@ class Store:
             ]
             connection.execute(statements.insert_outbox, rows)
         if changes.decisions:
-            rows = [msgspec.structs.asdict(d) for d in changes.decisions]
-            connection.execute(statements.insert_decision, rows)
+            records.write(connection, changes.decisions)
         self._strike_letters(connection, changes)
         if changes.dead_letters:
             rows = [msgspec.structs.asdict(letter) for letter in changes.dead_letters]
@@ -392,13 +391,8 @@ class Store:
 
     def decisions(self, execution_id: int, task_name: str) -> list[Decision]:
         """Why a task of an execution did what it did, oldest first."""
-        table = tables.decision
-        query = (
-            select(table)
-            .where(table.c.workflow_execution_id == execution_id, table.c.task_name == task_name)
-            .order_by(table.c.id)
-        )
-        return self._list(Decision, query, None, 0)
+        with reachable(self.uri), self._reading() as connection:
+            return records.of_task(connection, execution_id, task_name)
 
     def dead_letters(self, limit: int | None = None, offset: int = 0) -> list[DeadLetter]:
         """The events that could not be taken in, in the order of the log, without what would be
@@ -496,7 +490,6 @@ class _Statements:
             *(column == bindparam(f"key_{column.name}") for column in _LETTER.primary_key)
         )
         self.insert_dead_letter = insert(tables.dead_letter)
-        self.insert_decision = insert(tables.decision)
         self.insert_reply = insert(tables.reply)
         self.delete_replies = delete(tables.reply).where(
             tables.reply.c.offset < bindparam("oldest")
@@ -677,6 +670,13 @@ def _erase_workflow(connection: Connection, workflow_id: int) -> None:
         erase_execution(connection, execution_id)
     snapshots, states = tables.workflow_snapshot, tables.condition_state
     orphan_bundles(connection, snapshots.c.workflow_id == workflow_id)
+    decision = tables.decision
+    # Those that no execution has: of its triggers and schedules.
+    connection.execute(
+        delete(decision).where(
+            decision.c.workflow_execution_id == 0, decision.c.workflow_id == workflow_id
+        )
+    )
     connection.execute(delete(snapshots).where(snapshots.c.workflow_id == workflow_id))
     connection.execute(
         delete(states).where(states.c.scope_kind == "WORKFLOW", states.c.scope_id == workflow_id)

@@ -20,7 +20,8 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
 from aiflow_core.clock import to_datetime, to_ms
-from aiflow_core.model.condition import AnyCondition
+from aiflow_core.model.condition import AnyCondition, Lack
+from aiflow_core.model.decision import Cause, Outcome
 from aiflow_core.model.event import Event
 from aiflow_core.model.execution import BundleRef
 from aiflow_core.model.schedule import ScheduleOptions
@@ -266,9 +267,20 @@ decision = _table(
     Column("offset", BigInteger, nullable=False, index=True),
     Column("workflow_execution_id", BigInteger, nullable=False),
     Column("task_name", _Name, nullable=False),
-    Column("what", String(50), nullable=False),
+    Column("what", Word(Outcome), nullable=False),
     Column("why", _Long, nullable=False),
-    Index("ix_decision_task", "workflow_execution_id", "task_name"),
+    Column("cause", Word(Cause), nullable=False),
+    Column("number", BigInteger, nullable=False),
+    Column("time", Moment, nullable=False),
+    Column("workflow_id", BigInteger, nullable=False),
+    Column("task_execution_id", BigInteger, nullable=False),
+    Column("missing", Json(tuple[Lack, ...])),
+    Column("answer_offset", BigInteger, nullable=False),
+    Column("count", BigInteger, nullable=False),
+    Column("first_offset", BigInteger, nullable=False),
+    Column("first_time", Moment),
+    # By what makes decisions alike, see `aiflow_core.model.decision.FOLDED`.
+    Index("ix_decision_alike", "workflow_execution_id", "task_name", "cause", "number", "what"),
 )
 
 reply = _table(

@@ -9,6 +9,7 @@ from aiflow_core.model.algebra import MOST_KEPT, MOST_KEPT_CHARACTERS
 from aiflow_core.model.condition import (
     task_status_key,
 )
+from aiflow_core.model.decision import Cause, Outcome
 from aiflow_core.model.event import Event, EventType
 from aiflow_core.model.execution import (
     AttemptRequest,
@@ -23,7 +24,6 @@ from aiflow_core.model.status import (
 )
 from aiflow_core.model.workflow import MAX_SECONDS, TaskConfig, TaskDefinition
 from aiflow_scheduler_event.state import (
-    Cause,
     Intent,
     LiveTask,
     Publish,
@@ -33,11 +33,12 @@ from aiflow_scheduler_event.state import (
     State,
     Stop,
     Submit,
+    TaskCause,
     TimerKey,
     TimerKind,
     as_seen,
 )
-from aiflow_scheduler_event.step import SENDER, Report, Step, replace
+from aiflow_scheduler_event.step import SENDER, Report, Step, Why, replace
 
 
 class Tasks(Step):
@@ -56,7 +57,7 @@ class Tasks(Step):
         run: Run,
         task: TaskDefinition,
         action: TaskAction,
-        why: str,
+        why: Why,
         events: tuple[Event, ...] = (),
     ) -> None:
         """Carry out an action on a task, as `docs/reference/rules.md` says, because of these
@@ -65,24 +66,36 @@ class Tasks(Step):
         alive = current is not None and current.status in TASK_ALIVE
         match action:
             case TaskAction.START if alive:
-                self._decide(run.execution.id, task.name, "START ignored", f"it runs; {why}")
+                self._decide_on(run, task.name, Outcome.START_IGNORED, why)
             case TaskAction.STOP if not alive:
-                self._decide(run.execution.id, task.name, "STOP ignored", f"it does not run; {why}")
+                self._decide_on(run, task.name, Outcome.STOP_IGNORED, why)
             case TaskAction.STOP:
                 assert current is not None
-                self._decide(run.execution.id, task.name, "STOP", why)
+                self._decide_on(run, task.name, Outcome.STOP, why)
                 self._take_next(run, task.name)
-                self._stop_task(run, current, Intent.STOP, f"stopped by {why}")
+                self._stop_task(run, current, Intent.STOP, f"stopped by {why.text}")
             case TaskAction.RESTART if alive:
                 assert current is not None
-                self._decide(run.execution.id, task.name, "RESTART", why)
-                self._keep_next(run, task.name, events)
-                self._stop_task(run, current, Intent.RESTART, f"restarted by {why}")
+                self._decide_on(run, task.name, Outcome.RESTART, why)
+                self._keep_next(run, task.name, why, events)
+                self._stop_task(run, current, Intent.RESTART, f"restarted by {why.text}")
             case _:
-                self._decide(run.execution.id, task.name, str(action), why)
-                self._start_task(run, task, events)
+                self._start_task(run, task, Outcome(action), why, events)
 
-    def _start_task(self, run: Run, task: TaskDefinition, events: tuple[Event, ...] = ()) -> None:
+    def _decide_on(self, run: Run, task_name: str, what: Outcome, why: Why) -> None:
+        """Decide on the latest execution of a task, if it has any."""
+        live = run.tasks.get(task_name)
+        task_execution_id = live.id if live is not None else 0
+        self._decide(run.execution.id, task_name, what, why, task_execution_id=task_execution_id)
+
+    def _start_task(
+        self,
+        run: Run,
+        task: TaskDefinition,
+        what: Outcome,
+        why: Why,
+        events: tuple[Event, ...] = (),
+    ) -> None:
         before = run.tasks.get(task.name)
         self.state.counters.task += 1
         live = LiveTask(
@@ -92,13 +105,15 @@ class Tasks(Step):
             sequence_number=before.sequence_number + 1 if before else 1,
             status=TaskStatus.QUEUED,
         )
+        # Before what it changes: so observers know why.
+        self._decide(run.execution.id, task.name, what, why, task_execution_id=live.id)
         if events:
             run.causes[task.name] = events
-            self._changes.put(Cause(live.id, run.execution.id, events))
+            self._changes.put(TaskCause(live.id, run.execution.id, events))
         self._change_task(run, live)
         self._send(Submit(attempt_request(run, live)))
 
-    def _keep_next(self, run: Run, task_name: str, events: tuple[Event, ...]) -> None:
+    def _keep_next(self, run: Run, task_name: str, why: Why, events: tuple[Event, ...]) -> None:
         """Keep the events of a restart until what runs is gone; those of another one that is still
         to come go with them."""
         if not events:
@@ -108,8 +123,8 @@ class Tasks(Step):
         while len(waiting) > MOST_KEPT or characters > MOST_KEPT_CHARACTERS:
             gone = waiting.popleft()
             characters -= gone.characters
-            why = f"event {gone.offset} made room for later ones, while the task was being stopped"
-            self._decide(run.execution.id, task_name, "FORGOTTEN", why)
+            text = f"event {gone.offset} made room for later ones, while the task was being stopped"
+            self._decide_on(run, task_name, Outcome.FORGOTTEN, why._replace(text=text))
         scope = Scope(ScopeKind.WAITING, run.execution.id)
         self._keep_state(scope, _next_name(run, task_name), encode(list(waiting)).decode())
 
@@ -200,13 +215,17 @@ class Tasks(Step):
             publish=publish,
         )
         if restart:
+            why = Why(f"task execution {live.id} has made way", Cause.RESTART, live.id)
             events = self._take_next(run, live.task_name)
-            self._start_task(run, run.plan.tasks[live.task_name], events)
+            task = run.plan.tasks[live.task_name]
+            self._start_task(run, task, Outcome.RESTARTED, why, events)
         else:
             self._ended.append((run, live.task_name))
 
     def _retry(self, run: Run, live: LiveTask) -> None:
         again = replace(live, status=TaskStatus.QUEUED, try_number=live.try_number + 1)
+        why = Why(f"attempt {live.try_number} failed: {live.reason}", Cause.RETRY)
+        self._decide_on(run, live.task_name, Outcome.RETRY, why)
         self._change_task(run, again)
         self._send(Submit(attempt_request(run, again)))
 

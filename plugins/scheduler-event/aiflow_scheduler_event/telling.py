@@ -3,6 +3,7 @@
 from collections import deque
 from typing import Any
 
+from aiflow_core.model.decision import Decision
 from aiflow_core.model.execution import TaskExecution, WorkflowExecution, WorkflowInfo
 from aiflow_scheduler_event.decider import Step
 
@@ -24,5 +25,5 @@ def _tell_one(hooks: Any, offset: int, value: Any) -> None:
             hooks.workflow_execution_changed(execution=value, offset=offset)
         case WorkflowInfo():
             hooks.workflow_submitted(workflow=value, offset=offset)
-        case _:
+        case Decision():
             hooks.decision_made(decision=value, offset=offset)

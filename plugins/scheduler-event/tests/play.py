@@ -30,6 +30,7 @@ from aiflow_core.model.condition import (
     TaskStatusCondition,
     task_status_key,
 )
+from aiflow_core.model.decision import Decision
 from aiflow_core.model.event import Event, EventType, derived_event_id
 from aiflow_core.model.execution import AttemptKey, Namespace, TaskExecution, WorkflowExecution
 from aiflow_core.model.rule import TaskAction, TaskRule
@@ -57,7 +58,6 @@ from aiflow_scheduler_event.engine import Engine
 from aiflow_scheduler_event.state import (
     Changes,
     DeadLetter,
-    Decision,
     Evaluate,
     Evaluation,
     LetterKey,

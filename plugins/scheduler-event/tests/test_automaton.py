@@ -22,10 +22,11 @@ from aiflow_core.model.algebra import (
 )
 from aiflow_core.model.event import Event
 from aiflow_scheduler_event.automaton import Look, look
+from aiflow_scheduler_event.pattern_memory import Cell
 
 from .algebra_reference import Seen, matches
 
-NOTHING = Look(None, {}, [], [], None, [])
+NOTHING = Look(None, Cell(), {}, [], [], None, [])
 
 few = st.integers(0, 1)
 seconds = st.integers(1, 5).map(float)

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from aiflow_core.clock import to_datetime
 from aiflow_core.config import ObserverSettings
+from aiflow_core.model.decision import Cause, Decision, Outcome
 from aiflow_core.model.event import Event
 from aiflow_core.model.execution import TaskExecution, WorkflowExecution
 from aiflow_core.model.figures import SchedulerFigures
@@ -66,7 +68,10 @@ def site(database_url: str, tmp_path: Path) -> Iterator[Site]:
 def test_a_batch_is_told_event_by_event() -> None:
     notes = Notes("event_appended")
     task = TaskExecution(1, 1, "t", 1)
-    decisions = ["a decision", "another"]
+    decisions = [
+        Decision(offset, 1, "t", what, "rule 1", Cause.RULE, number=1, time=to_datetime(offset))
+        for offset, what in ((7, Outcome.START), (9, Outcome.STOP))
+    ]
     changes = Changes(told=[(7, decisions[0]), (7, task), (9, decisions[1]), (9, task)])
 
     events = [Event("a", offset=7), Event("b", offset=8), Event("c", offset=9)]

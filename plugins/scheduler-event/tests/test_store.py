@@ -22,6 +22,7 @@ from aiflow_core.model.execution import (
 from aiflow_core.model.status import TaskStatus, WorkflowStatus
 from aiflow_scheduler_event import tables
 from aiflow_scheduler_event.engine import Engine
+from aiflow_scheduler_event.records import folded
 from aiflow_scheduler_event.state import (
     Changes,
     DeadLetter,
@@ -151,9 +152,9 @@ class TestRoundTrip:
             assert [(t.task_name, str(t.status)) for t in tasks] == play.tasks(execution.id)
         assert len(store.of(WorkflowSnapshot, "workflow_id", 1)) == 1
         assert store.workflow("default", "flow") == play.state.workflows[1]
-        assert store.decisions(1, "b") == [
+        assert store.decisions(1, "b") == folded(
             d for d in play.decisions if (d.workflow_execution_id, d.task_name) == (1, "b")
-        ]
+        )
         assert store.of(WorkflowTrigger, "workflow_id", 1) == list(play.state.triggers.values())
         assert store.of(WorkflowSchedule, "workflow_id", 1) == list(play.state.schedules.values())
 

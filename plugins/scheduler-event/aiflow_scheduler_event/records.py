@@ -1,0 +1,98 @@
+"""The decision records in the database: written with each step, read when somebody asks why."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Select, and_, bindparam, insert, or_, select, update
+
+from aiflow_core.model.decision import FOLDED, Decision
+from aiflow_scheduler_event import tables
+
+_TABLE = tables.decision
+
+_ALIKE = ("workflow_execution_id", "task_name", "cause", "number", "what")
+"""Decisions that agree in these are alike."""
+
+_LATEST = ("offset", "why", "time", "task_execution_id", "missing", "answer_offset")
+"""What the latest of them says for all."""
+
+_insert = insert(_TABLE)
+_fold = (
+    update(_TABLE)
+    .where(*(_TABLE.c[name] == bindparam(f"key_{name}") for name in _ALIKE))
+    .values(
+        {name: bindparam(f"new_{name}") for name in _LATEST}
+        | {"count": _TABLE.c["count"] + bindparam("more")}
+    )
+)
+
+# Of records that cover an event among others no more than so many are looked for.
+_MOST_COVERING = 100
+
+
+def write(connection: Connection, decisions: Sequence[Decision]) -> None:
+    """Add what was decided in a step; what is folded goes to the record that is there."""
+    if kept := [_row(d) for d in decisions if d.what not in FOLDED]:
+        connection.execute(_insert, kept)
+    for decision in folded(d for d in decisions if d.what in FOLDED):
+        row = _row(decision)
+        keys = {f"key_{name}": row[name] for name in _ALIKE}
+        latest = {f"new_{name}": row[name] for name in _LATEST}
+        found = connection.execute(_fold, {**keys, **latest, "more": decision.count})
+        if found.rowcount == 0:
+            connection.execute(_insert, row)
+
+
+def folded(decisions: Iterable[Decision]) -> list[Decision]:
+    """The decisions as they are kept: those that can be folded and are alike as one, at the place
+    of the first of them."""
+    kept: dict[Any, Decision] = {}
+    for place, decision in enumerate(decisions):
+        if decision.what not in FOLDED:
+            kept[place] = decision
+            continue
+        key = tuple(getattr(decision, name) for name in _ALIKE)
+        first = kept.get(key, decision)
+        kept[key] = msgspec.structs.replace(
+            decision,
+            count=1 if first is decision else first.count + 1,
+            first_offset=first.first_offset or first.offset,
+            first_time=first.first_time or first.time,
+        )
+    return list(kept.values())
+
+
+def of_task(connection: Connection, execution_id: int, task_name: str) -> list[Decision]:
+    """Why a task of an execution did what it did, oldest first. An empty name: the execution."""
+    c = _TABLE.c
+    return _read(
+        connection,
+        select(_TABLE).where(c.workflow_execution_id == execution_id, c.task_name == task_name),
+    )
+
+
+def of_event(connection: Connection, offset: int) -> list[Decision]:
+    """What followed from an event, and the records which cover events before and after it, so that
+    it may be among them."""
+    c = _TABLE.c
+    own = select(_TABLE).where(or_(c.offset == offset, c.answer_offset == offset))
+    covering = select(_TABLE).where(
+        and_(c.offset > offset, c.first_offset > 0, c.first_offset <= offset)
+    )
+    return _read(connection, own) + _read(connection, covering.limit(_MOST_COVERING))
+
+
+def _read(connection: Connection, query: Select[Any]) -> list[Decision]:
+    return [_decision(row) for row in connection.execute(query.order_by(_TABLE.c.id))]
+
+
+def _row(decision: Decision) -> dict[str, Any]:
+    # Most miss nothing: it is not worth the while to write that down.
+    return {**msgspec.structs.asdict(decision), "missing": decision.missing or None}
+
+
+def _decision(row: Any) -> Decision:
+    values = dict(row._mapping)
+    del values["id"]
+    return Decision(**{**values, "missing": values["missing"] or ()})
