@@ -23,6 +23,7 @@ _COMMANDS = {
     "config": ("aiflow_core.cli.config:config", "Manages configuration."),
     "db": ("aiflow_core.cli.db:db", "Database operations."),
     "event": ("aiflow_core.cli.event:event", "Manages events."),
+    "explain": ("aiflow_core.cli.explain:explain", "Tells why something ran, or has not."),
     "namespace": ("aiflow_core.cli.namespace:namespace", "Namespace related operations."),
     "plugin": ("aiflow_core.cli.plugin:plugin", "Helps to write a plugin."),
     "plugins": ("aiflow_core.cli.plugins:plugins", "Shows the installed plugins."),

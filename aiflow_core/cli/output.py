@@ -81,14 +81,14 @@ def timestamp(moment: datetime) -> str:
 
 def shown_json(value: Any) -> str:
     """A mapping or list of values as JSON text, with times as `timestamp` writes them."""
-    return json.dumps(_plain_data(value), indent=2, ensure_ascii=False)
+    return json.dumps(plain_data(value), indent=2, ensure_ascii=False)
 
 
 def _field(row: Any, column: str) -> Any:
     return row[column] if isinstance(row, dict) else getattr(row, column)
 
 
-def _plain_data(value: Any) -> Any:
+def plain_data(value: Any) -> Any:
     """The value as JSON and YAML have it."""
     import msgspec
 
@@ -101,7 +101,7 @@ def _with_timestamps(plain: Any) -> Any:
             return timestamp(plain)
         case dict():
             return {key: _with_timestamps(item) for key, item in plain.items()}
-        case list():
+        case list() | tuple():
             return [_with_timestamps(item) for item in plain]
         case _:
             return plain
@@ -109,7 +109,7 @@ def _with_timestamps(plain: Any) -> Any:
 
 def _text(value: Any) -> str:
     """The value as it stands in a table."""
-    plain = _plain_data(value)
+    plain = plain_data(value)
     match plain:
         case None:
             return ""
@@ -122,14 +122,14 @@ def _text(value: Any) -> str:
 
 
 def _print_json(rows: list[dict[str, Any]], columns: Sequence[str]) -> None:
-    data = [{key: _plain_data(value) for key, value in row.items()} for row in rows]
+    data = [{key: plain_data(value) for key, value in row.items()} for row in rows]
     click.echo(json.dumps(data, indent=2, ensure_ascii=False))
 
 
 def _print_yaml(rows: list[dict[str, Any]], columns: Sequence[str]) -> None:
     import yaml
 
-    data = [{key: _plain_data(value) for key, value in row.items()} for row in rows]
+    data = [{key: plain_data(value) for key, value in row.items()} for row in rows]
     click.echo(yaml.safe_dump(data, sort_keys=False, allow_unicode=True), nl=False)
 
 

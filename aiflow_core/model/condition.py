@@ -18,7 +18,7 @@ from aiflow_core.model.serialization import Value
 from aiflow_core.model.status import TaskStatus
 
 
-class Lack(Value, frozen=True, omit_defaults=True):
+class Lack(Value, frozen=True):
     """Something that a condition still waits for.
 
     Attributes:

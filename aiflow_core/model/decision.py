@@ -58,7 +58,7 @@ class Cause(StrEnum):
     DEAD_LETTER = "DEAD_LETTER"
 
 
-class Decision(Value, frozen=True, omit_defaults=True):
+class Decision(Value, frozen=True):
     """What followed from an event, and why.
 
     Attributes:

@@ -13,6 +13,12 @@ from aiflow_core.ops.event_ops import (
     redrive_dead_letter,
     redrive_dead_letters,
 )
+from aiflow_core.ops.explain_ops import (
+    explain_event,
+    explain_task,
+    explain_task_execution,
+    explain_workflow,
+)
 from aiflow_core.ops.namespace_ops import (
     add_namespace,
     delete_namespace,
@@ -85,6 +91,10 @@ __all__ = [
     "drop_dead_letter",
     "drop_dead_letters",
     "enable_workflow",
+    "explain_event",
+    "explain_task",
+    "explain_task_execution",
+    "explain_workflow",
     "get_dead_letter",
     "get_namespace",
     "get_task_execution",

@@ -8,6 +8,7 @@ from typing import cast
 from aiflow_core import remote
 from aiflow_core.specs.scheduler import (
     DeadLetterOperations,
+    ExplanationOperations,
     LogOperations,
     NamespaceOperations,
     ScheduleOperations,
@@ -27,6 +28,7 @@ class Server(
     StateOperations,
     LogOperations,
     DeadLetterOperations,
+    ExplanationOperations,
     ABC,
 ):
     """Every contract of a scheduler. What the one over there does not offer, it says itself."""

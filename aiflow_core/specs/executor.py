@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from aiflow_core.deployment import Deployment
 from aiflow_core.model.execution import AttemptKey, AttemptReport, AttemptRequest
+from aiflow_core.model.serialization import Value
 from aiflow_core.specs.blob_manager import BlobManager
 
 Report = Callable[[AttemptReport], None]
@@ -16,6 +17,23 @@ Claim = Callable[[AttemptKey], bool]
 def alone(key: AttemptKey) -> bool:
     """The claim where there is no other server: granted. An executor that knows it need not ask."""
     return True
+
+
+class Load(Value, frozen=True):
+    """How busy an executor is: attempts that run, that wait for a place, and may run at once."""
+
+    running: int
+    waiting: int
+    limit: int
+
+
+class TellsLoad(ABC):
+    """What an executor offers beside its contract when it lets only so many attempts run at once:
+    those who ask why an attempt does not begin are told."""
+
+    @abstractmethod
+    def load(self) -> Load:
+        """How busy it is now. May be called from any thread, and returns at once."""
 
 
 class Executor(ABC):

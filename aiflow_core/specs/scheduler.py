@@ -1,7 +1,8 @@
 """Scheduler: takes workflows, starts and stops executions, answers for them.
 
-`Scheduler` is what every scheduler offers. Namespaces, schedules, triggers, snapshots, states, logs
-and dead letters are further contracts that a scheduler may also implement; `offers` asks for them.
+`Scheduler` is what every scheduler offers. Namespaces, schedules, triggers, snapshots, states, logs,
+dead letters and explanations are further contracts that a scheduler may also implement; `offers`
+asks for them.
 """
 
 import re
@@ -26,6 +27,11 @@ from aiflow_core.model.execution import (
     WorkflowSchedule,
     WorkflowSnapshot,
     WorkflowTrigger,
+)
+from aiflow_core.model.explanation import (
+    EventExplanation,
+    TaskExplanation,
+    WorkflowExplanation,
 )
 from aiflow_core.model.schedule import ScheduleOptions
 from aiflow_core.model.workflow import DEFAULT_NAMESPACE, WorkflowDefinition
@@ -345,6 +351,34 @@ class DeadLetterOperations(ABC):
         """Forget all letters; how many these were."""
 
 
+class ExplanationOperations(ABC):
+    """Why something ran, why not yet, and what an event led to.
+
+    What was decided comes from the records of the scheduler, what is waited for from how things
+    stand at the moment of the question. `NotFoundError` when there is no such thing.
+    """
+
+    @abstractmethod
+    def explain_task_execution(self, task_execution_id: int) -> TaskExplanation:
+        """Why that execution of a task was started, what became of it, and what it waits for."""
+
+    @abstractmethod
+    def explain_task(self, workflow_execution_id: int, task_name: str) -> TaskExplanation:
+        """Why a task ran in a workflow execution, or has not yet: its latest execution, every
+        decision on it, and what each of its rules waits for."""
+
+    @abstractmethod
+    def explain_workflow(
+        self, workflow_name: str, namespace: str = DEFAULT_NAMESPACE
+    ) -> WorkflowExplanation:
+        """What would start the next execution of a workflow, and what keeps it from that."""
+
+    @abstractmethod
+    def explain_event(self, event_offset: int) -> EventExplanation:
+        """What the event at that offset led to: decisions, executions, and the events that came of
+        these; or why it led to nothing."""
+
+
 CONTRACTS: tuple[type, ...] = (
     Scheduler,
     NamespaceOperations,
@@ -354,6 +388,7 @@ CONTRACTS: tuple[type, ...] = (
     StateOperations,
     LogOperations,
     DeadLetterOperations,
+    ExplanationOperations,
 )
 
 C = TypeVar("C")

@@ -29,7 +29,7 @@ from aiflow_core.errors import AIFlowError, ConfigError, UnavailableError
 from aiflow_core.model.execution import AttemptKey, AttemptReport, AttemptRequest, BundleRef
 from aiflow_core.model.status import TaskStatus
 from aiflow_core.specs.blob_manager import BlobManager
-from aiflow_core.specs.executor import Claim, Executor, Report, alone
+from aiflow_core.specs.executor import Claim, Executor, Load, Report, TellsLoad, alone
 from aiflow_executor_local import groups
 from aiflow_executor_local.lease import LOST
 from aiflow_executor_local.log_lines import LogLines
@@ -50,7 +50,7 @@ _ASK_AGAIN = 1.0
 log = logging.getLogger(__name__)
 
 
-class LocalExecutor(Executor):
+class LocalExecutor(Executor, TellsLoad):
     """Runs each attempt as a process of this machine, forked from one that is warm.
 
     Args:
@@ -164,6 +164,9 @@ class LocalExecutor(Executor):
 
     def stop(self, key: AttemptKey) -> None:
         self._loop.call_soon_threadsafe(self._stop, key)
+
+    def load(self) -> Load:
+        return Load(self._slots.taken, self._slots.waiting, self._parallelism)
 
     def stop_all(self) -> None:
         asyncio.run_coroutine_threadsafe(self._stop_all(), self._loop).result()

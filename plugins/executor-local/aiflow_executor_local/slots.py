@@ -8,8 +8,19 @@ class Slots:
     """A semaphore that is fair, and that can be overdrawn by what runs already."""
 
     def __init__(self, count: int) -> None:
+        self._count = count
         self._free = count
         self._waiting: deque[asyncio.Future[None]] = deque()
+
+    @property
+    def taken(self) -> int:
+        """How many are taken, also beyond their number."""
+        return self._count - self._free
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for one."""
+        return sum(not turn.done() for turn in tuple(self._waiting))
 
     async def acquire(self) -> None:
         """Wait for a slot; those who came first are served first."""

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Select, and_, bindparam, insert, or_, select, update
 
-from aiflow_core.model.decision import FOLDED, Decision
+from aiflow_core.model.decision import FOLDED, Decision, Outcome
 from aiflow_scheduler_event import tables
 
 _TABLE = tables.decision
@@ -81,6 +81,20 @@ def of_event(connection: Connection, offset: int) -> list[Decision]:
         and_(c.offset > offset, c.first_offset > 0, c.first_offset <= offset)
     )
     return _read(connection, own) + _read(connection, covering.limit(_MOST_COVERING))
+
+
+def of_no_execution(connection: Connection, workflow_id: int, what: Outcome) -> list[Decision]:
+    """The decisions of that kind on a workflow of which no execution came."""
+    c = _TABLE.c
+    return _read(
+        connection,
+        select(_TABLE).where(
+            c.workflow_execution_id == 0,
+            c.task_name == "",
+            c.what == what,
+            c.workflow_id == workflow_id,
+        ),
+    )
 
 
 def _read(connection: Connection, query: Select[Any]) -> list[Decision]:

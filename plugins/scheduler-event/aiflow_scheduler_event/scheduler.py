@@ -34,6 +34,11 @@ from aiflow_core.model.execution import (
     WorkflowSnapshot,
     WorkflowTrigger,
 )
+from aiflow_core.model.explanation import (
+    EventExplanation,
+    TaskExplanation,
+    WorkflowExplanation,
+)
 from aiflow_core.model.rule import TaskAction
 from aiflow_core.model.schedule import ScheduleOptions, check_schedule
 from aiflow_core.model.serialization import Value, encode, from_plain
@@ -45,6 +50,7 @@ from aiflow_core.specs.event_store import MAX_EVENT_BYTES, EventStore
 from aiflow_core.specs.executor import Executor, alone
 from aiflow_core.specs.scheduler import (
     DeadLetterOperations,
+    ExplanationOperations,
     LogOperations,
     NamespaceOperations,
     ScheduleOperations,
@@ -80,6 +86,7 @@ from aiflow_scheduler_event.commands import (
     SubmitWorkflow,
 )
 from aiflow_scheduler_event.conditions import ConditionHosts, Limits
+from aiflow_scheduler_event.explaining import Explainer
 from aiflow_scheduler_event.history import History
 from aiflow_scheduler_event.logs import read_page
 from aiflow_scheduler_event.membership import Heartbeats, name_of, worker_of
@@ -89,6 +96,7 @@ from aiflow_scheduler_event.state import DeadLetter as KeptLetter
 from aiflow_scheduler_event.state import Reply
 from aiflow_scheduler_event.step import replace
 from aiflow_scheduler_event.store import CONSUMER, Store
+from aiflow_scheduler_event.tracing import Tracer
 
 log = logging.getLogger(__name__)
 
@@ -121,6 +129,7 @@ class EventScheduler(
     StateOperations,
     LogOperations,
     DeadLetterOperations,
+    ExplanationOperations,
 ):
     """Schedules by the events of one log.
 
@@ -186,6 +195,7 @@ class EventScheduler(
         self._running: Running | None = None
         self._log_dir: Path | None = None
         self._redriving = threading.Lock()
+        self._explainer = Explainer(self._store)
 
     # --- life ----------------------------------------------------------------------------------
 
@@ -279,10 +289,12 @@ class EventScheduler(
                 log.warning("Waiting for the event log; nothing is decided until it answers")
         self._log_dir = deployment.log_dir
         self._running = running
+        self._explainer = Explainer(self._store, events, executor)
         stack.callback(self._stopped)
 
     def _stopped(self) -> None:
         self._running = None
+        self._explainer = Explainer(self._store)
 
     # --- commands ------------------------------------------------------------------------------
 
@@ -677,6 +689,28 @@ class EventScheduler(
             return None
         found = self._running.events.read(letter.offset - 1, until=letter.offset, limit=1)
         return found[0] if found else None
+
+    # --- explanations --------------------------------------------------------------------------
+
+    def explain_task_execution(self, task_execution_id: int) -> TaskExplanation:
+        return self._explainer.task_execution(task_execution_id)
+
+    def explain_task(self, workflow_execution_id: int, task_name: str) -> TaskExplanation:
+        return self._explainer.task(workflow_execution_id, task_name)
+
+    def explain_workflow(
+        self, workflow_name: str, namespace: str = DEFAULT_NAMESPACE
+    ) -> WorkflowExplanation:
+        return self._explainer.workflow(workflow_name, namespace)
+
+    def explain_event(self, event_offset: int) -> EventExplanation:
+        if self._running is None:
+            raise UnavailableError("The scheduler is not running.")
+        try:
+            letters = self.get_dead_letter(event_offset)
+        except NotFoundError:
+            letters = []
+        return Tracer(self._store, self._running.events).event(event_offset, letters)
 
     # --- look-ups ------------------------------------------------------------------------------
 

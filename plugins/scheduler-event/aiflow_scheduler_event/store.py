@@ -197,7 +197,7 @@ class Store:
 
     def read(self) -> tuple[State, list[OutboxEntry]]:
         """The same, for one who does not write."""
-        with reachable(self.uri), self._snapshot() as connection:
+        with self.at_one_moment() as connection:
             state = _load_state(connection)
             entries = connection.execute(
                 select(tables.outbox).order_by(tables.outbox.c.offset, tables.outbox.c.position)
@@ -412,12 +412,14 @@ class Store:
             raise NotFoundError("dead letter", whose)
         return letters
 
-    def _snapshot(self) -> Connection:
-        """To read everything as it stood at one moment; on SQLite each transaction does."""
+    @contextmanager
+    def at_one_moment(self) -> Iterator[Connection]:
+        """To read everything as it stands now; on SQLite each transaction does."""
         connection = self.engine.connect()
-        if self.engine.dialect.name == "sqlite":
-            return connection
-        return connection.execution_options(isolation_level="REPEATABLE READ")
+        if self.engine.dialect.name != "sqlite":
+            connection = connection.execution_options(isolation_level="REPEATABLE READ")
+        with reachable(self.uri), connection:
+            yield connection
 
     def _reading(self) -> Any:
         return self.engine.connect().execution_options(read_only=True)
@@ -429,14 +431,14 @@ class Store:
             row = connection.execute(query).one_or_none()
         if row is None:
             raise NotFoundError(kind, shown)
-        return _from_row(cls, row)
+        return from_row(cls, row)
 
     def _list(self, cls: type[T], query: Select[Any], limit: int | None, offset: int) -> list[T]:
         if limit is not None or offset:
             # MySQL knows no OFFSET without LIMIT.
             query = query.limit(2**62 if limit is None else limit).offset(offset)
         with reachable(self.uri), self._reading() as connection:
-            return [_from_row(cls, row) for row in connection.execute(query)]
+            return [from_row(cls, row) for row in connection.execute(query)]
 
 
 @contextmanager
@@ -525,7 +527,8 @@ def _to_row(value: Any) -> dict[str, Any]:
             return msgspec.structs.asdict(value)
 
 
-def _from_row(cls: type[T], row: Any) -> T:
+def from_row(cls: type[T], row: Any) -> T:
+    """The value of that class which the row holds, whatever else is in it."""
     values = row._mapping
     return cls(**{field: values[field] for field in cls.__struct_fields__})
 
@@ -553,7 +556,7 @@ def _load_state(connection: Connection) -> State:
     state = State(offset=consumer.last_seq, counters=Counters(**consumer.counters))
 
     def all_of(cls: type[T], query: Select[Any]) -> list[T]:
-        return [_from_row(cls, row) for row in connection.execute(query)]
+        return [from_row(cls, row) for row in connection.execute(query)]
 
     # In the order in which they were made, because the engine goes by it.
     for namespace in all_of(Namespace, select(tables.namespace)):
@@ -587,7 +590,7 @@ def _load_runs(connection: Connection, state: State) -> None:
         .where(tables.workflow_execution.c.status.not_in(WORKFLOW_FINISHED))
         .order_by(tables.workflow_execution.c.id)
     )
-    executions = [_from_row(LiveExecution, row) for row in connection.execute(open_executions)]
+    executions = [from_row(LiveExecution, row) for row in connection.execute(open_executions)]
     newest: dict[int, int] = {}
     snapshots = tables.workflow_snapshot
     for row in connection.execute(select(snapshots.c.id, snapshots.c.workflow_id)):
@@ -596,7 +599,7 @@ def _load_runs(connection: Connection, state: State) -> None:
     wanted = sorted({*newest.values(), *(e.snapshot_id for e in executions)})
     for chunk in chunks(wanted, 500):
         for row in connection.execute(select(snapshots).where(snapshots.c.id.in_(chunk))):
-            state.plans[row.id] = Plan(_from_row(WorkflowSnapshot, row))
+            state.plans[row.id] = Plan(from_row(WorkflowSnapshot, row))
     for execution in executions:
         state.runs[execution.id] = Run(execution, state.plans[execution.snapshot_id])
     tasks = tables.task_execution
@@ -611,7 +614,7 @@ def _load_runs(connection: Connection, state: State) -> None:
     )
     for row in connection.execute(of_open):
         # In the order of their ids, so that the latest of each task stays.
-        task = _from_row(LiveTask, row)
+        task = from_row(LiveTask, row)
         state.runs[task.workflow_execution_id].tasks[task.task_name] = task
     _load_causes(connection, state)
     for evaluation in state.evaluations.values():

@@ -14,6 +14,7 @@ from aiflow_core.clock import Clock
 from aiflow_core.errors import AIFlowError, ConfigError, UnavailableError, WaitTimeoutError
 from aiflow_core.specs.scheduler import (
     DeadLetterOperations,
+    ExplanationOperations,
     LogOperations,
     NamespaceOperations,
     ScheduleOperations,
@@ -73,6 +74,7 @@ class RemoteScheduler(
     StateOperations,
     LogOperations,
     DeadLetterOperations,
+    ExplanationOperations,
 ):
     """Passes each call on to the server at `server_address`, or to the one of several that answers.
 
