@@ -12,23 +12,25 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from aiflow_core import config
-from aiflow_core.clock import Clock
+from aiflow_core.clock import Clock, to_ms
 from aiflow_core.config import ClientSettings, Driver, ProjectSettings, ServerSettings
 from aiflow_core.daemon import Daemon, held
 from aiflow_core.deployment import DEPLOYMENT_VARIABLE, Deployment, deployment_id
 from aiflow_core.errors import ConflictError, UsageError
 from aiflow_core.hooks import Hooks
-from aiflow_core.plugins import make
+from aiflow_core.plugins import driver_class, make
 from aiflow_core.remote import server
 from aiflow_core.specs.blob_manager import BlobManager
 from aiflow_core.specs.endpoint import Endpoint
 from aiflow_core.specs.event_store import EventStore
 from aiflow_core.specs.executor import Executor
 from aiflow_core.specs.scheduler import Scheduler
+from aiflow_core.specs.simulation import Simulated, Simulation
 
 log = logging.getLogger(__name__)
 
@@ -315,6 +317,17 @@ class App:
                 )
             case _:
                 return Driver(type=name)
+
+
+def simulation(start: datetime, scheduler: str = "event") -> Simulation:
+    """The decisions of the scheduler of that name, to be tried out from `start` on.
+
+    `UsageError` when that scheduler cannot be simulated.
+    """
+    cls = driver_class("aiflow.scheduler", scheduler)
+    if not issubclass(cls, Simulated):
+        raise UsageError(f"The scheduler {scheduler!r} cannot be simulated.")
+    return cls.simulation(to_ms(start))
 
 
 @contextmanager

@@ -103,7 +103,7 @@ class Host:
         """Evaluate; what goes wrong is part of the finding."""
         try:
             context = HostContext(question)
-            met = bool(self._condition(question).is_met(question.event, context))
+            met = bool(self.condition(question).is_met(question.event, context))
             return Finding(met, context.packed())
         except MemoryError:
             pass  # told below, when the exception has let go of what the condition holds
@@ -111,7 +111,8 @@ class Host:
             return Finding(error=_said(error))
         return Finding(error=f"it needed more than {self._memory_limit} MiB of memory", spent=True)
 
-    def _condition(self, question: Question) -> Any:
+    def condition(self, question: Question) -> Any:
+        """The condition that is asked about."""
         if question.code:
             if question.code not in self._pickled:
                 self._pickled[question.code] = pickle.loads(base64.b64decode(question.code))

@@ -61,6 +61,7 @@ from aiflow_core.specs.scheduler import (
     current_request_id,
     request,
 )
+from aiflow_core.specs.simulation import Simulated, Simulation
 from aiflow_scheduler_event.commands import (
     ActOnTask,
     AddSchedule,
@@ -130,6 +131,7 @@ class EventScheduler(
     LogOperations,
     DeadLetterOperations,
     ExplanationOperations,
+    Simulated,
 ):
     """Schedules by the events of one log.
 
@@ -196,6 +198,13 @@ class EventScheduler(
         self._log_dir: Path | None = None
         self._redriving = threading.Lock()
         self._explainer = Explainer(self._store)
+
+    @classmethod
+    def simulation(cls, now_ms: int) -> Simulation:
+        # Late: it evaluates the conditions of an author in his own process, a server never does.
+        from aiflow_scheduler_event.simulation import EngineSimulation
+
+        return EngineSimulation(now_ms)
 
     # --- life ----------------------------------------------------------------------------------
 
