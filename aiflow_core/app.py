@@ -165,6 +165,14 @@ class App:
         with closing(scheduler):
             yield scheduler
 
+    @contextmanager
+    def event_log(self, server_uri: str = "") -> Iterator[EventStore]:
+        """The event log of the deployment, or of the notification server at that address."""
+        driver = self._event_store(server_uri) if server_uri else self.drivers()["event_store"]
+        events: EventStore = make("aiflow.event_store", driver.type, driver.config)
+        with closing(events):
+            yield events
+
     def daemon(self) -> Daemon:
         """The AIFlow server as a process."""
         return Daemon(
@@ -282,10 +290,9 @@ class App:
         driver = self.drivers()[kind]
         return make(f"aiflow.{kind}", driver.type, driver.config)
 
-    def _event_store(self) -> Driver:
-        return Driver(
-            type="notification-server", config={"server_uri": self.server.notification_server_uri}
-        )
+    def _event_store(self, server_uri: str = "") -> Driver:
+        address = server_uri or self.server.notification_server_uri
+        return Driver(type="notification-server", config={"server_uri": address})
 
     def _scheduler(self) -> Driver:
         return Driver(

@@ -149,17 +149,21 @@ class Rehearsal:
 
     def advance_to(self, moment_ms: int) -> None:
         """Let time pass until then: timers fire and attempts end, each at its moment."""
-        while True:
-            self.settle()
-            due = [self._due[0][0]] if self._due else []
-            timer = self.simulation.next_timer_ms()
-            if timer is not None:
-                due.append(timer)
-            if not due or min(due) > moment_ms:
-                break
-            self.simulation.advance_to(min(due))
+        self.run_out(moment_ms)
         self.simulation.advance_to(moment_ms)
         self.settle()
+
+    def run_out(self, moment_ms: int) -> None:
+        """Let happen what happens by itself until then; time stands still at the last of it."""
+        self.settle()
+        while (due := self._next_due()) is not None and due <= moment_ms:
+            self.simulation.advance_to(due)
+            self.settle()
+
+    def _next_due(self) -> int | None:
+        timer = self.simulation.next_timer_ms()
+        due = [self._due[0][0]] if self._due else []
+        return min(due if timer is None else [*due, timer], default=None)
 
     def settle(self) -> None:
         """Carry out what is to be done at this moment."""

@@ -1,9 +1,11 @@
-"""`aiflow explain` before the two servers of a deployment, as people and programs read it."""
+"""`aiflow explain` and `aiflow rule test` before the two servers of a deployment, as people and
+programs read them."""
 
 import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -71,7 +73,11 @@ def _until(condition: Callable[[], bool]) -> None:
 
 
 def says(*words: object, code: int = 0) -> str:
-    result = CliRunner().invoke(aiflow, ["explain", *map(str, words)], prog_name="aiflow")
+    return run("explain", *words, code=code)
+
+
+def run(*words: object, code: int = 0) -> str:
+    result = CliRunner().invoke(aiflow, [str(word) for word in words], prog_name="aiflow")
     assert result.exit_code == code, result.output
     assert "Traceback" not in result.stderr
     return result.stderr if code else result.stdout
@@ -172,3 +178,65 @@ def test_a_server_that_does_not_run_is_told_as_such(monkeypatch: pytest.MonkeyPa
 
     assert "does not answer" in says("event", 1, code=6)
     assert os.environ["AIFLOW__CLIENT__SERVER_ADDRESS"] == "127.0.0.1:1"
+
+
+class TestRules:
+    """`aiflow rule test`."""
+
+    def decided(self, *words: object) -> list[tuple[str, str]]:
+        rows = json.loads(run("rule", "test", *words, "-o", "json"))
+        return [(row["task_name"], row["what"]) for row in rows if row["why"]]
+
+    def test_the_log_is_played_again(self, deployment: int) -> None:
+        last = ops.explain_task(deployment, "second").decisions[0].offset
+
+        decided = self.decided("--from", 1, "--to", last, "--workflow", "reports")
+
+        assert ("second", "START") in decided
+        assert ("third", "START") not in decided
+
+    def test_other_rules_decide_otherwise(self, deployment: int, tmp_path: Path) -> None:
+        file = tmp_path / "changed.py"
+        changed = FILE.replace("    second.start_after(first)\n", "")
+        file.write_text(f"{changed}    second.start_after(anchor)\n")
+        last = ops.explain_task(deployment, "second").decisions[0].offset
+
+        decided = self.decided("--from", 1, "--to", last, "--file", file)
+
+        assert ("second", "START") not in decided
+        assert ("anchor", "START") in decided
+
+    def test_tasks_may_be_planned_instead(self, deployment: int) -> None:
+        decided = self.decided(
+            *("--from", 1, "--to", 1, "--workflow", "reports", "--task", "first=FAILED")
+        )
+
+        assert ("first", "FAILED") in decided
+        assert ("second", "START") not in decided
+
+    def test_nothing_is_written(self, deployment: int) -> None:
+        before = json.loads(run("workflow-execution", "list", "reports", "-o", "json"))
+
+        self.decided("--from", 1, "--to", 5, "--workflow", "reports")
+
+        after = json.loads(run("workflow-execution", "list", "reports", "-o", "json"))
+        assert [row["id"] for row in after] == [row["id"] for row in before]
+
+    @pytest.mark.parametrize(
+        ("words", "code", "error"),
+        [
+            (("--from", 2, "--to", 1, "-w", "reports"), 2, "Error: --to 1 is before --from 2."),
+            (("--from", 1, "--to", 2), 2, "Error: Give --workflow or --file."),
+            (("--from", 1, "--to", 2, "-w", "no"), 3, "Error: No such workflow: default.no."),
+            (("--from", 9000, "--to", 9001, "-w", "reports"), 3, "Error: No such event: 9000 to"),
+            (
+                ("--from", 1, "--to", 2, "-w", "reports", "-t", "sceond=FAILED"),
+                2,
+                "Error: There is no task 'sceond'. Did you mean 'second'?",
+            ),
+        ],
+    )
+    def test_what_cannot_be_tried_is_said(
+        self, deployment: int, words: tuple[object, ...], code: int, error: str
+    ) -> None:
+        assert run("rule", "test", *words, code=code).startswith(error)

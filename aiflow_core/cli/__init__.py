@@ -31,6 +31,7 @@ _COMMANDS = {
         "aiflow_core.cli.project:project",
         "Manages project.yaml: which plugins a deployment uses, and how.",
     ),
+    "rule": ("aiflow_core.cli.rule:rule", "Tries rules out on the events of the log."),
     "run": ("aiflow_core.cli.run:run", "Runs a workflow file here and now, without servers."),
     "task-execution": (
         "aiflow_core.cli.task_execution:task_execution",

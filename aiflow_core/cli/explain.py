@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aiflow_core.cli.output import namespace_option, timestamp
+from aiflow_core.cli.command import Group
+from aiflow_core.cli.options import Id, namespace_option
+from aiflow_core.cli.output import timestamp
 
 if TYPE_CHECKING:
     from aiflow_core.model.decision import Decision
@@ -26,58 +28,51 @@ output_option = click.option(
 _MOST_LINES = 20
 
 
-@click.group()
+@click.group(cls=Group)
 def explain() -> None:
     """Tells why something ran, why not yet, and what an event led to."""
 
 
-@explain.command("task-execution")
-@click.argument("task_execution_id", type=int)
+@explain.command(
+    "task-execution",
+    examples=["aiflow explain task-execution 1", "aiflow explain task-execution 1 -o json"],
+)
+@click.argument(
+    "task_execution_id",
+    type=Id(),
+    help="The id of the task execution, as `aiflow task-execution list` shows it.",
+)
 @output_option
 def explain_task_execution(task_execution_id: int, output: str) -> None:
-    """Tells why an execution of a task was started, and what became of it.
-
-    TASK_EXECUTION_ID is the one that `aiflow task-execution list` shows.
-
-    \b
-    Examples:
-      aiflow explain task-execution 7
-      aiflow explain task-execution 7 -o json
-    """
+    """Tells why an execution of a task was started, and what became of it."""
     from aiflow_core import ops
 
     _show_task(ops.explain_task_execution(task_execution_id), output)
 
 
-@explain.command("task")
-@click.argument("workflow_execution_id", type=int)
-@click.argument("task_name")
+@explain.command(
+    "task",
+    examples=["aiflow explain task 1 listen", "aiflow explain task 1 listen -o yaml"],
+)
+@click.argument("workflow_execution_id", type=Id(), help="The id of the workflow execution.")
+@click.argument("task_name", help="The name of the task.")
 @output_option
 def explain_task(workflow_execution_id: int, task_name: str, output: str) -> None:
-    """Tells why a task ran in a workflow execution, or what it still waits for.
-
-    \b
-    Examples:
-      aiflow explain task 3 train
-      aiflow explain task 3 train -o yaml
-    """
+    """Tells why a task ran in a workflow execution, or what it still waits for."""
     from aiflow_core import ops
 
     _show_task(ops.explain_task(workflow_execution_id, task_name), output)
 
 
-@explain.command("workflow")
-@click.argument("workflow_name")
+@explain.command(
+    "workflow",
+    examples=["aiflow explain workflow quickstart", "aiflow explain workflow inside -n lab"],
+)
+@click.argument("workflow_name", help="The name of the workflow.")
 @namespace_option
 @output_option
 def explain_workflow(workflow_name: str, namespace: str, output: str) -> None:
-    """Tells what would start the next execution of a workflow, and what keeps it from that.
-
-    \b
-    Examples:
-      aiflow explain workflow online_ml
-      aiflow explain workflow nightly -n reports
-    """
+    """Tells what would start the next execution of a workflow, and what keeps it from that."""
     from aiflow_core import ops
 
     found = ops.explain_workflow(workflow_name, namespace)
@@ -89,17 +84,11 @@ def explain_workflow(workflow_name: str, namespace: str, output: str) -> None:
     _section("When it did not start", map(_decision, found.decisions))
 
 
-@explain.command("event")
-@click.argument("offset", type=click.IntRange(min=1))
+@explain.command("event", examples=["aiflow explain event 2", "aiflow explain event 2 -o json"])
+@click.argument("offset", type=Id(), help="The offset of the event in the log.")
 @output_option
 def explain_event(offset: int, output: str) -> None:
-    """Tells what the event at an offset of the log led to, or why it led to nothing.
-
-    \b
-    Examples:
-      aiflow explain event 42
-      aiflow explain event 42 -o json
-    """
+    """Tells what the event at an offset of the log led to, or why it led to nothing."""
     from aiflow_core import ops
 
     found = ops.explain_event(offset)

@@ -11,7 +11,7 @@ from aiflow_core.errors import UsageError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _LARGEST_ID = 2**63 - 1
 
 
@@ -29,17 +29,17 @@ class Id(click.ParamType[int]):
 
 
 class Duration(click.ParamType[float]):
-    """A length of time: 500ms, 60s, 2m, 1h; a number without a unit is seconds."""
+    """A length of time: 500ms, 60s, 2m, 1h, 7d; a number without a unit is seconds."""
 
     name = "duration"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> float:
         if isinstance(value, float):
             return value
-        found = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h)?", str(value))
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?", str(value))
         if not found:
             self.fail(
-                f"{value!r} is no duration; write for example 500ms, 60s, 2m or 1h.", param, ctx
+                f"{value!r} is no duration; write for example 500ms, 60s, 2m, 1h or 7d.", param, ctx
             )
         return float(found[1]) * _UNITS[found[2] or "s"]
 

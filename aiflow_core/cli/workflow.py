@@ -5,6 +5,7 @@ import click
 from aiflow_core.cli.command import Group
 from aiflow_core.cli.options import confirm, namespace_option, paging_options, yes_option
 from aiflow_core.cli.output import Output, output_option, show
+from aiflow_core.cli.simulate import simulate
 
 COLUMNS = (
     *("id", "workflow_name", "namespace", "create_time", "update_time", "is_enabled"),
@@ -18,6 +19,9 @@ name_argument = click.argument("workflow_name", help="The name of the workflow."
 @click.group(cls=Group)
 def workflow() -> None:
     """Workflow related operations."""
+
+
+workflow.add_command(simulate)
 
 
 @workflow.command(
