@@ -3,6 +3,7 @@ programs read them."""
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,18 +18,9 @@ from aiflow_core.app import App
 from aiflow_core.cli import aiflow
 from aiflow_core.plugins import make
 
-FILE = """
-from aiflow_core import TaskAction, Workflow
-from aiflow_operator_bash.operator import BashOperator
-
-with Workflow(name="reports") as workflow:
-    first = BashOperator(name="first", bash_command="true")
-    second = BashOperator(name="second", bash_command="true")
-    second.start_after(first)
-    third = BashOperator(name="third", bash_command="true")
-    third.action_on_event_received(TaskAction.START, "data_ready")
-    anchor = BashOperator(name="anchor", bash_command="sleep 1000")
-"""
+PAGE = (Path(__file__).parent.parent / "docs" / "how-to" / "explain.md").read_text()
+BLOCKS = re.findall(r"```(\w*)\n(.*?)```", PAGE, re.DOTALL)
+FILE, SCRIPT = [code for language, code in BLOCKS if language == "python"]
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +77,24 @@ def run(*words: object, code: int = 0) -> str:
 
 def plain(*words: object) -> Any:
     return json.loads(says(*words, "-o", "json"))
+
+
+def test_the_commands_of_the_manual_answer(deployment: int) -> None:
+    lines = [line for language, code in BLOCKS if not language for line in code.splitlines()]
+
+    assert len(lines) == 5
+    for line in lines:
+        program, *words = line.split()
+        assert program == "aiflow"
+        assert run(*words)
+
+
+def test_the_script_of_the_manual_runs(deployment: int, capsys: pytest.CaptureFixture[str]) -> None:
+    exec(SCRIPT, {})
+
+    printed = capsys.readouterr().out
+    assert "waits for an event with key 'data_ready'" in printed
+    assert "[('data_ready',)]" in printed
 
 
 def test_people_read_why_a_task_ran(deployment: int) -> None:

@@ -1,6 +1,11 @@
 """`aiflow workflow simulate`: what a workflow file would do, without any server."""
 
 import json
+import re
+import shlex
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -146,3 +151,37 @@ def test_what_cannot_be_is_said(shell: Shell) -> None:
     assert "cannot be read" in shell.run("--events", shell.directory / "none", code=2)
     assert "is not a time expression" in shell.run("--schedule", "hourly", code=2)
     assert "is no moment" in shell.run("--begin", "tomorrow", code=2)
+
+
+def test_the_manual_is_as_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = Path(__file__).parent.parent / "docs" / "how-to" / "test-a-workflow.md"
+    blocks = re.findall(r"```(\w*)\n(.*?)```", page.read_text(), re.DOTALL)
+    workflow, tests = [code for language, code in blocks if language == "python"]
+    (events,) = [code for language, code in blocks if language == "json"]
+    (commands,) = [code for language, code in blocks if not language]
+    message = next(code for language, code in blocks if language == "text")
+    failing = """
+        def test_that_fails(aiflow_workflow):
+            flow = aiflow_workflow("workflow.py")
+            flow.start()
+            flow.assert_status("train", "SUCCESS")
+    """
+    (tmp_path / "workflow.py").write_text(workflow)
+    (tmp_path / "test_workflow.py").write_text(tests + textwrap.dedent(failing))
+    (tmp_path / "events.jsonl").write_text(events)
+    monkeypatch.chdir(tmp_path)
+
+    pytest_command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "."]
+    tested = subprocess.run(pytest_command, capture_output=True, text=True, timeout=60)
+    assert "1 failed, 4 passed" in tested.stdout, tested.stdout
+    for line in message.splitlines():
+        assert line.strip() in tested.stdout
+    shown = []
+    for line in commands.splitlines():
+        _, *words = shlex.split(line)
+        result = CliRunner().invoke(aiflow, words, prog_name="aiflow")
+        assert result.exit_code == 0, result.output
+        shown.append(result.stdout)
+    assert "task 'train' FAILED: out of memory" in shown[0]
+    rows = json.loads(shown[1])
+    assert len([r for r in rows if (r["task_name"], r["what"]) == ("", "SUCCESS")]) == 7
