@@ -29,7 +29,7 @@ from aiflow_core.model.serialization import decode, encode
 from aiflow_core.model.status import TASK_FINISHED, TaskStatus
 from aiflow_core.model.workflow import TaskConfig, TaskDefinition
 from aiflow_core.specs.blob_manager import BlobManager
-from aiflow_core.specs.executor import Claim, Executor, Report
+from aiflow_core.specs.executor import Claim, Executor, Load, Report, TellsLoad
 from aiflow_core.testing.blob_manager import MemoryBlobManager
 from aiflow_core.testing.clock import ManualClock
 
@@ -1231,6 +1231,20 @@ class ExecutorContract(SharingContract):
         assert most == self.parallelism
         waited = [int(line.split()[1].split("_")[2][0]) for line in stage.journal("start")]
         assert sorted(waited[: self.parallelism]) == [0, 1, 2]
+
+    def test_one_that_tells_its_load_tells_what_runs_and_what_waits(self, stage: Stage) -> None:
+        if not isinstance(stage.executor, TellsLoad):
+            return  # it lets all run, or does not tell
+        tell = stage.executor.load
+        assert tell() == Load(0, 0, self.parallelism)
+        requests = [stage.submit("waits", number) for number in range(self.parallelism + 2)]
+
+        wait_until(lambda: tell() == Load(self.parallelism, 2, self.parallelism), "it is full")
+
+        stage.let_go()
+        for request in requests:
+            stage.final(request)
+        wait_until(lambda: tell() == Load(0, 0, self.parallelism), "it is idle")
 
     def test_many_quick_attempts_run_once_each(self, stage: Stage) -> None:
         requests = [stage.submit("quick", number) for number in range(50)]

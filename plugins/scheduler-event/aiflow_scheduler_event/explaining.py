@@ -13,7 +13,7 @@ from aiflow_core.specs.executor import Executor, TellsLoad
 from aiflow_scheduler_event import records
 from aiflow_scheduler_event.close_up import ExecutionCloseUp, WorkflowCloseUp
 from aiflow_scheduler_event.leases import Leases
-from aiflow_scheduler_event.membership import LEADER
+from aiflow_scheduler_event.membership import LEADER, WORKER
 from aiflow_scheduler_event.reasons import TaskReasons, listed
 from aiflow_scheduler_event.state import LiveTask
 from aiflow_scheduler_event.store import Store
@@ -57,7 +57,12 @@ class Explainer:
             self._standstill(close_up.position),
             executor.load() if isinstance(executor, TellsLoad) else None,
             lambda rule: self._too_early(close_up, rule),
+            self._lease,
         )
+
+    def _lease(self, worker: str) -> int | None:
+        found = self._leases.holder(WORKER + worker)
+        return None if found is None else found[1]
 
     def _too_early(self, close_up: ExecutionCloseUp, rule: TaskRule) -> int:
         keys = tuple(k for k in rule.condition.expect_event_keys if ANY_KEY not in k)

@@ -26,12 +26,15 @@ class TaskReasons:
         standstill: what holds up the scheduler as a whole.
         load: of the executor, where it tells it.
         too_early: how many events came, before the execution began, that the rule waits for.
+        lease: for how many milliseconds yet the lease of a server lasts that has claimed an
+            attempt; negative: it has run out. None: it has none.
     """
 
     close_up: ExecutionCloseUp
     standstill: list[Wait] = field(default_factory=list)
     load: Load | None = None
     too_early: Callable[[TaskRule], int] = lambda rule: 0
+    lease: Callable[[str], int | None] = lambda worker: None
 
     def of_execution(self, asked: LiveTask, decisions: Iterable[Decision]) -> TaskExplanation:
         """Explain one execution of a task; `decisions` are those on the task."""
@@ -80,7 +83,16 @@ class TaskReasons:
                 until = to_datetime(timer.fire_at) if timer else None
                 text = "it runs, at the longest until its timeout" if timer else "it runs"
                 waits = [Wait(text, since=live.begin_date, until=until)]
-        return [*self.standstill, *waits]
+        return [*self.standstill, *self._lost(live), *waits]
+
+    def _lost(self, live: LiveTask) -> list[Wait]:
+        """That the server is not heard of which has the attempt."""
+        worker = self.close_up.workers.get(live.id)
+        left = self.lease(worker) if worker else None
+        if left is None or left >= 0:
+            return []
+        text = f"server {worker} has the attempt, and its lease ran out {-left / 1000:.0f} s ago"
+        return [Wait(text)]
 
     def _queued(self, live: LiveTask) -> Wait:
         if worker := self.close_up.workers.get(live.id):

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Select, and_, bindparam, insert, or_, select, update
+from sqlalchemy import Connection, Select, and_, bindparam, delete, insert, or_, select, update
 
 from aiflow_core.model.decision import FOLDED, Decision, Outcome
 from aiflow_scheduler_event import tables
@@ -95,6 +95,14 @@ def of_no_execution(connection: Connection, workflow_id: int, what: Outcome) -> 
             c.workflow_id == workflow_id,
         ),
     )
+
+
+def erase(connection: Connection, workflow_id: int) -> None:
+    """Delete the decisions on a workflow of which no execution came; those on an execution go with
+    it."""
+    c = _TABLE.c
+    chosen = and_(c.workflow_execution_id == 0, c.workflow_id == workflow_id)
+    connection.execute(delete(_TABLE).where(chosen))
 
 
 def _read(connection: Connection, query: Select[Any]) -> list[Decision]:

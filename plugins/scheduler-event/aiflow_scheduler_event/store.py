@@ -671,15 +671,9 @@ def _erase_workflow(connection: Connection, workflow_id: int) -> None:
     query = select(executions.c.id).where(executions.c.workflow_id == workflow_id)
     for execution_id in list(connection.scalars(query)):
         erase_execution(connection, execution_id)
+    records.erase(connection, workflow_id)
     snapshots, states = tables.workflow_snapshot, tables.condition_state
     orphan_bundles(connection, snapshots.c.workflow_id == workflow_id)
-    decision = tables.decision
-    # Those that no execution has: of its triggers and schedules.
-    connection.execute(
-        delete(decision).where(
-            decision.c.workflow_execution_id == 0, decision.c.workflow_id == workflow_id
-        )
-    )
     connection.execute(delete(snapshots).where(snapshots.c.workflow_id == workflow_id))
     connection.execute(
         delete(states).where(states.c.scope_kind == "WORKFLOW", states.c.scope_id == workflow_id)

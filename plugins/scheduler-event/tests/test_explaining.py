@@ -26,12 +26,13 @@ from aiflow_core.specs.executor import Load, TellsLoad
 from aiflow_core.testing.clock import ManualClock
 from aiflow_core.testing.event_store import MemoryEventStore
 from aiflow_core.testing.executor import MemoryExecutor
+from aiflow_scheduler_event import tables
 from aiflow_scheduler_event.close_up import AsItStands
 from aiflow_scheduler_event.commands import AddSchedule, EnableWorkflow, PauseSchedule, PauseTrigger
 from aiflow_scheduler_event.engine import Engine
 from aiflow_scheduler_event.explaining import Explainer
 from aiflow_scheduler_event.leases import Leases
-from aiflow_scheduler_event.membership import LEADER
+from aiflow_scheduler_event.membership import LEADER, WORKER
 from aiflow_scheduler_event.records import folded
 from aiflow_scheduler_event.state import Changes
 from aiflow_scheduler_event.store import Store
@@ -262,6 +263,22 @@ class TestWhyNotYet:
 
         assert told.waits("a")[0].startswith("no server schedules: the lease of server 1 ran out 5")
 
+    def test_the_server_that_has_an_attempt_is_named(self, told: Told) -> None:
+        told.play.upload(task("a"))
+        told.play.start()
+        told.settle()
+        with told.store.engine.begin() as connection:
+            connection.execute(tables.task_execution.update().values(worker="two"))
+        text = "server two has taken the attempt and has not told that it runs"
+        assert told.waits("a") == [text]
+
+        leases = Leases(told.store.engine, told.store.uri)
+        assert leases.take(f"{WORKER}two", "two", ttl_ms=-9000) is not None
+
+        lost = told.waits("a")
+        assert lost[0].startswith("server two has the attempt, and its lease ran out 9")
+        assert lost[1:] == [text]
+
     def test_what_is_not_there_is_not_found(self, told: Told) -> None:
         told.play.upload(task("a"))
         told.play.start()
@@ -426,6 +443,18 @@ class TestWorkflow:
         ]
         (decision,) = Explainer(told.store).workflow("flow", "default").decisions
         assert decision.why == "trigger 1 is paused"
+
+    def test_its_decisions_go_with_it(self, told: Told) -> None:
+        told.play.upload(task("a"))
+        told.play.add_trigger(BOTH)
+        told.play.send("x")
+        told.settle()
+        assert [d.what for d in told.store.decisions(0, "")] == ["NOT MET"]
+
+        told.play.delete()
+        told.settle()
+
+        assert told.store.decisions(0, "") == []
 
 
 class TestEvent:
