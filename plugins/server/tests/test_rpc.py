@@ -19,7 +19,8 @@ from aiflow_core.errors import (
     UsageError,
     WaitTimeoutError,
 )
-from aiflow_core.model.condition import MeetAllCondition, SingleEventCondition
+from aiflow_core.model.condition import Lack, MeetAllCondition, SingleEventCondition
+from aiflow_core.model.decision import Cause, Decision, Outcome
 from aiflow_core.model.event import Event
 from aiflow_core.model.execution import (
     BundleRef,
@@ -32,6 +33,12 @@ from aiflow_core.model.execution import (
     WorkflowSchedule,
     WorkflowSnapshot,
     WorkflowTrigger,
+)
+from aiflow_core.model.explanation import (
+    EventExplanation,
+    TaskExplanation,
+    Wait,
+    WorkflowExplanation,
 )
 from aiflow_core.model.schedule import CatchUp, ScheduleOptions
 from aiflow_core.model.workflow import TaskDefinition, WorkflowDefinition
@@ -55,6 +62,13 @@ TRIGGER = WorkflowTrigger(id=3, workflow_id=1, rule=RULE, create_time=NOW)
 SNAPSHOT = WorkflowSnapshot(id=4, workflow_id=1, create_time=NOW, definition=DEFINITION)
 SPACE = Namespace(name="ours", properties={"team": "vision", "size": 3})
 LETTER = DeadLetter(9, "somebody", "ValueError: no", NOW, 3, Event("poison", "x", offset=9))
+LACK = Lack("task 'a' SUCCESS (it is FAILED)", task_name="a", wanted="SUCCESS", found="FAILED")
+WAIT = Wait("rule 1 waits", 1, (LACK,), NOW)
+DECISION = Decision(
+    *(9, 7, "t", Outcome.NOT_MET, "rule 1", Cause.RULE, 1, NOW),
+    **{"missing": (LACK,), "count": 5, "first_offset": 2, "first_time": NOW},
+)
+WHY = TaskExplanation("it waits", INFO, EXECUTION, "t", TASK, (DECISION,), (WAIT,))
 BUNDLE = BundleRef(uri="local:abc", sha256="abc", entry="wf.py")
 
 # Method -> arguments and what it answers.
@@ -108,6 +122,13 @@ CALLS: dict[str, tuple[tuple[Any, ...], Any]] = {
     "redrive_dead_letters": ((), 3),
     "drop_dead_letter": ((9, None), None),
     "drop_dead_letters": ((), 3),
+    "explain_task_execution": ((8,), WHY),
+    "explain_task": ((7, "t"), WHY),
+    "explain_workflow": (("wf", "ns"), WorkflowExplanation("it starts", INFO, (), (WAIT,))),
+    "explain_event": (
+        (9,),
+        EventExplanation("led to", 9, LETTER.event, (DECISION,), (TASK,)),
+    ),
 }
 
 
@@ -167,7 +188,7 @@ def remote(address: str) -> Iterator[RemoteScheduler]:
 
 def test_every_method_of_every_contract_is_tested_here() -> None:
     assert set(CALLS) == set(METHODS)
-    assert len(METHODS) == 49
+    assert len(METHODS) == 53
 
 
 @pytest.mark.parametrize("name", CALLS)
