@@ -77,8 +77,8 @@ class EventExplanation(Value, frozen=True):
             is above 1 and its offsets lie around that of the event.
         task_executions: those that it started, stopped or restarted.
         workflow_executions: those that it started.
-        followed: the first events that came of these: what the scheduler told, what became of the
-            attempts, and what they sent.
+        followed: the first events that came of these, of the next some thousand of the log: what
+            the scheduler told, what became of the attempts, and what they sent.
         dead_letters: of whom could not take it in.
         hints: why nobody did anything about it, who might have.
     """

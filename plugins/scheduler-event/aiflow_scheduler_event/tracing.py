@@ -30,6 +30,9 @@ from aiflow_scheduler_event.store import Store, from_row
 _MOST_TASKS = 20
 _MOST_EVENTS = 100
 
+# So far behind the event it is looked for what followed: a log may be long, and an attempt silent.
+_FURTHEST = 10_000
+
 # So many messages of one step are recognised among the events of the log.
 _MOST_SENT = 1000
 
@@ -109,7 +112,7 @@ class Tracer:
         return [*self._read(offset, reports, 5), *self._read(offset, own, 5)]
 
     def _read(self, offset: int, wanted: EventFilter, limit: int) -> list[Event]:
-        return self._events.read(offset, limit=limit, filter=wanted)
+        return self._events.read(offset, until=offset + _FURTHEST, limit=limit, filter=wanted)
 
 
 def _tasks(connection: Connection, decisions: list[Decision]) -> list[TaskExecution]:
