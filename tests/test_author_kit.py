@@ -284,7 +284,10 @@ class TestMessages:
             flow.start()
 
 
-def test_rules_that_start_one_another_for_ever_are_found(aiflow_workflow: Make) -> None:
+def test_rules_that_start_one_another_for_ever_are_found(
+    aiflow_workflow: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aiflow_scheduler_event.simulation._MOST_AT_ONCE", 1000)
     with Workflow(name="circle") as workflow:
         one, other = BashOperator("one", "true"), BashOperator("other", "true")
         one.action_on_task_status(TaskAction.START, {other: TaskStatus.SUCCESS})

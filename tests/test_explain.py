@@ -106,6 +106,7 @@ def test_people_read_why_a_task_ran(deployment: int) -> None:
     assert lines[0].endswith("it ended with SUCCESS.")
     assert lines[1:3] == ["", "Decisions"]
     assert "START  workflow execution 1, task 'second': rule 1 (first SUCCESS), " in lines[3]
+    assert lines[5] == "What would start it again"
 
 
 def test_people_read_why_a_task_has_not_run(deployment: int) -> None:

@@ -122,7 +122,9 @@ def _show_task(found: Any, output: str) -> None:
         return
     _heading(found.summary)
     _section("Decisions", map(_decision, found.decisions))
-    _section("What it waits for", map(_wait, found.waits))
+    has_ended = found.task is not None and found.task.end_date is not None
+    title = "What would start it again" if has_ended else "What it waits for"
+    _section(title, map(_wait, found.waits))
     waited = {
         lack.task_name: f"aiflow explain task {found.execution.id} {lack.task_name}"
         for wait in found.waits

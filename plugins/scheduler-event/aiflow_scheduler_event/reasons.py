@@ -205,8 +205,14 @@ def _summary(
             return f"{name} has not run: {len(rules)} rules could start it, and none was met."
         return f"{name} has not run: {waits[0].text}."
     started = [d for d in decisions if d.task_execution_id == task.id and d.what not in FOLDED]
-    by = f", started by {started[0].why}" if started else ""
+    by = f", {_started(started[0])}" if started else ""
     if task.status in TASK_FINISHED:
         reason = f": {task.reason}" if task.reason else ""
         return f"{name} ran{by}; it ended with {task.status}{reason}."
     return f"{name} is {task.status}{by}: {waits[-1].text}."
+
+
+def _started(decision: Decision) -> str:
+    """How a task was started, as part of a sentence."""
+    is_a_fact = decision.cause in (Cause.BEGIN, Cause.RESTART)
+    return f"started {'because' if is_a_fact else 'by'} {decision.why}"

@@ -1,5 +1,6 @@
 """Why something ran, and why not yet: from stories that are played in virtual time."""
 
+import shutil
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -87,10 +88,19 @@ class Told:
         return Tracer(self.store, self.log).event(offset, letters)
 
 
-@pytest.fixture
-def told(tmp_path: Path) -> Iterator[Told]:
-    with closing(Store(f"sqlite:///{tmp_path / 'metadata.db'}")) as store:
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with tables and nothing in them, to be copied: that is faster than to make one."""
+    path = tmp_path_factory.mktemp("empty") / "metadata.db"
+    with closing(Store(f"sqlite:///{path}")) as store:
         store.initialize()
+    return path
+
+
+@pytest.fixture
+def told(tmp_path: Path, empty: Path) -> Iterator[Told]:
+    path = shutil.copy(empty, tmp_path / "metadata.db")
+    with closing(Store(f"sqlite:///{path}")) as store:
         yield Told(store)
 
 
@@ -325,6 +335,8 @@ class TestWhy:
             (Outcome.RESTART, Cause.RULE),
             (Outcome.RESTART, Cause.RULE),
         ]
+        assert "started because it has no START rule; it ended with STOPPED" in first.summary
+        assert "is QUEUED, started because task execution 2 has made way: " in second.summary
         (again,) = second.decisions
         assert (again.what, again.cause, again.number) == (Outcome.RESTARTED, Cause.RESTART, 2)
 
@@ -360,16 +372,16 @@ class TestWhy:
 
 
 class TestFolding:
-    def test_a_rule_that_a_thousand_events_pass_by_leaves_one_record(self, told: Told) -> None:
+    def test_a_rule_that_a_hundred_events_pass_by_leaves_one_record(self, told: Told) -> None:
         told.play.upload(task("anchor"), task("c", TaskRule(START, BOTH)))
         told.play.start()
-        for _ in range(1000):
+        for _ in range(100):
             told.play.send("x")
 
         decisions = told.task("c").decisions
 
         (one,) = decisions
-        assert (one.what, one.count, one.first_offset, one.offset) == ("NOT MET", 1000, 4, 1003)
+        assert (one.what, one.count, one.first_offset, one.offset) == ("NOT MET", 100, 4, 103)
         assert one.first_time is not None
         assert one.missing == (Lack("an event with key 'y'", ("y",)),)
 
