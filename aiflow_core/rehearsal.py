@@ -221,10 +221,12 @@ class Rehearsal:
             namespace=request.namespace,
             workflow_name=request.workflow_name,
             workflow=workflow,
+            events=request.events,
         )
         try:
-            operator.start(context)
-            operator.await_termination(context)
+            filled = operator.filled(request.events)
+            filled.start(context)
+            filled.await_termination(context)
         except Exception as error:  # the operator's own: it is how the attempt ends
             reason = f"{type(error).__name__}: {error}"
             return Attempt(ends=TaskStatus.FAILED, after=attempt.after, reason=reason)

@@ -12,8 +12,10 @@ import pytest
 
 from aiflow_core import Condition, Context, Event, TaskAction, ValueStateDescriptor, Workflow
 from aiflow_core.errors import NotFoundError, UsageError
+from aiflow_core.model.algebra import absent, all_of, count, each, event
 from aiflow_core.model.condition import SingleEventCondition
 from aiflow_core.model.status import TaskStatus
+from aiflow_core.specs.operator import Operator, TaskContext
 from aiflow_core.testing.workflow import RUNS_ON, SUCCEEDS, Attempt, WorkflowTest
 from aiflow_operator_bash.operator import BashOperator
 from aiflow_operator_python.operator import PythonOperator
@@ -183,6 +185,105 @@ class TestWhatHappens:
         assert done == ["first"]
         flow.assert_status("second", "FAILED")
         assert flow.runs("second")[0].reason == "RuntimeError: no luck"
+
+
+def alarms() -> Workflow:
+    """`alarm` starts when no `done` has followed a `begun` of the day within ten minutes, and
+    `merge` when both halves of a day have come, each time."""
+    with Workflow(name="alarms") as workflow:
+        alarm = BashOperator("alarm", "true")
+        silence = absent(event("done"), after=event("begun"), within=600, by="value.day")
+        alarm.action_on_condition(TaskAction.START, silence)
+        merge = BashOperator("merge", "true")
+        both = all_of(event("left"), event("right"), by="value.day")
+        merge.action_on_condition(TaskAction.START, each(both))
+    return workflow
+
+
+class TestPatterns:
+    @pytest.fixture
+    def flow(self, aiflow_workflow: Make) -> WorkflowTest:
+        flow = aiflow_workflow(alarms())
+        flow.start()
+        return flow
+
+    def test_time_is_let_pass_over_the_window_of_an_absence(self, flow: WorkflowTest) -> None:
+        flow.send("begun", '{"day": "mon"}')
+        flow.send("begun", '{"day": "tue"}')
+        flow.send("done", '{"day": "mon"}')
+        flow.advance(minutes=9)
+        (wait, *_) = flow.explain("alarm").waits
+        assert "600 s without an event with key 'done' of value.day \"tue\"" in wait.text
+        assert wait.until is not None
+        assert wait.until - flow.now < timedelta(minutes=2)
+        flow.assert_status("alarm", None)
+
+        flow.advance(minutes=1, seconds=1)
+
+        flow.assert_status("alarm", "RUNNING")
+        flow.assert_decision("alarm", "START", because="rule 1 (absent(done, begun")
+        flow.assert_runs("alarm", 1)
+
+    def test_a_test_that_fails_says_what_is_lacked(self, flow: WorkflowTest) -> None:
+        flow.send("left", '{"day": "mon"}')
+
+        with pytest.raises(AssertionError) as failure:
+            flow.assert_status("merge", "RUNNING")
+
+        lacked = "rule 1 (START) waits for an event with key 'right' of value.day \"mon\""
+        assert lacked in str(failure.value)
+
+    def test_matches_wait_while_the_task_runs(self, flow: WorkflowTest) -> None:
+        for day in ("mon", "tue", "wed"):
+            flow.send("left", f'{{"day": "{day}"}}')
+            flow.send("right", f'{{"day": "{day}"}}')
+
+        flow.assert_runs("merge", 1)
+        flow.assert_decision("merge", "START waits")
+        assert flow.explain("merge").waits[0].text.startswith("2 matches wait until it has ended")
+
+        flow.succeed("merge")
+        flow.succeed("merge")
+        flow.assert_runs("merge", 3)
+
+    def test_a_trigger_may_be_a_pattern(self, aiflow_workflow: Make) -> None:
+        flow = aiflow_workflow(alarms())
+        flow.add_trigger(count(event("late"), 2, within=60))
+
+        flow.send("late")
+        flow.advance(seconds=61)
+        flow.send("late")
+        flow.assert_executions(0)
+        flow.send("late")
+
+        flow.assert_executions(1)
+
+    def test_an_operator_that_is_really_executed_has_the_events(
+        self, aiflow_workflow: Make
+    ) -> None:
+        found: list[object] = []
+
+        class Looks(Operator):
+            def start(self, context: TaskContext) -> None:
+                found.append([(e.key, e.value) for e in context.events])
+
+            def await_termination(self, context: TaskContext, timeout: int | None = None) -> None:
+                pass
+
+        with Workflow(name="reads") as workflow:
+            looks = Looks("looks")
+            looks.action_on_condition(TaskAction.START, all_of(event("left"), event("right")))
+            told = PythonOperator("told", found.append, op_args=["${event.value.day}"])
+            told.action_on_event_received(TaskAction.START, "left")
+        flow = aiflow_workflow(workflow)
+        flow.execute("looks", "told")
+        flow.start()
+
+        flow.send("left", '{"day": "mon"}')
+        flow.send("right", "2")
+
+        assert found == ["mon", [("left", '{"day": "mon"}'), ("right", "2")]]
+        flow.assert_status("looks", "SUCCESS")
 
 
 class TestFiles:
