@@ -32,6 +32,18 @@ with Workflow(name="reports", namespace="mine") as workflow:
     fourth.action_on_condition(TaskAction.START, Five(["number"]))
 """
 
+PATTERNS = """
+from aiflow_core import TaskAction, Workflow, all_of, debounce, event, gt
+from aiflow_operator_bash.operator import BashOperator
+
+with Workflow(name="patterns") as workflow:
+    both = BashOperator("both", "exit 1")
+    rows = event("rows").where(n=gt(5))
+    both.action_on_condition(TaskAction.START, all_of(rows, event("done")))
+    quiet = BashOperator("quiet", "exit 1")
+    quiet.action_on_condition(TaskAction.START, debounce(event("done"), 300))
+"""
+
 Row = tuple[str, str, str]
 
 
@@ -111,6 +123,30 @@ def test_two_days_of_a_schedule(shell: Shell) -> None:
 
     assert [row for row in rows if row[1:] == ("", "START")] == [("04:00:00", "", "START")] * 2
     assert [row for row in rows if row[1:] == ("", "SUCCESS")] == [("04:00:00", "", "SUCCESS")] * 2
+
+
+def test_patterns_are_simulated(shell: Shell) -> None:
+    shell.file.write_text(PATTERNS)
+    events = shell.script(
+        {"at": "1m", "key": "rows", "value": '{"n": 7}'},
+        {"at": "2m", "key": "rows", "value": '{"n": 1}'},
+        {"at": "3m", "key": "done"},
+    )
+
+    rows = shell.rows("--events", events, "--task-time", "1m")
+
+    assert [row for row in rows if row[1]] == [
+        ("00:01:00", "both", "NOT MET"),
+        ("00:02:00", "both", "NOT MET"),
+        ("00:03:00", "both", "START"),
+        ("00:03:00", "quiet", "NOT MET"),
+        ("00:03:00", "both", "RUNNING"),
+        ("00:04:00", "both", "SUCCESS"),
+        ("00:08:00", "quiet", "START"),
+        ("00:08:00", "quiet", "RUNNING"),
+        ("00:09:00", "quiet", "SUCCESS"),
+    ]
+    assert "missing: an event with key 'done'" in shell.run("--events", events, "-o", "plain")
 
 
 def test_a_failure_is_as_planned(shell: Shell) -> None:

@@ -193,7 +193,9 @@ def _decision(decision: "Decision") -> str:
 def _wait(wait: "Wait") -> str:
     since = f", since {timestamp(wait.since)}" if wait.since else ""
     until = f", at {timestamp(wait.until)}" if wait.until else ""
-    return f"{wait.text}{until}{since}"
+    limits = [lack.before for lack in wait.missing if lack.before]
+    before = f", until {timestamp(min(limits))} at the latest" if limits else ""
+    return f"{wait.text}{until}{before}{since}"
 
 
 def _event(event: "Event") -> str:

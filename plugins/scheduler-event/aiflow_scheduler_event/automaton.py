@@ -58,21 +58,21 @@ class Look(NamedTuple):
 
     Attributes:
         memory: what is to be remembered, None when nothing is.
-        root: the same of the whole pattern, as the automaton reads it.
         kept: the events that are to be kept, by ref.
         due: matches that time has made, before the event came; in order.
         met: matches that the event has made, in order.
         wake: the moment at which to look again if no event comes, None when there is none.
         forgotten: events that had to make room, in order.
+        root: the memory as the automaton reads it, of the whole pattern.
     """
 
     memory: str | None
-    root: Cell
     kept: dict[int, Event]
     due: list[Match]
     met: list[Match]
     wake: int | None
     forgotten: list[Event]
+    root: Cell
 
 
 def look(
@@ -140,7 +140,7 @@ class _Automaton:
         self._drop_unused()
         memory = None if self._root.is_empty else encode(self._memory).decode()
         wake = next_end(self._pattern, self._root)
-        return Look(memory, self._root, self._kept, due, met, wake, forgotten)
+        return Look(memory, self._kept, due, met, wake, forgotten, self._root)
 
     def _match(self, item: Item) -> Match:
         return tuple(self._kept[ref] for ref in item.refs)

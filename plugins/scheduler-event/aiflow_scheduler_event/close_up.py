@@ -4,13 +4,16 @@ Read in one transaction and from any server, also one that only stands by.
 """
 
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, func, select
 
 from aiflow_core.errors import NotFoundError
+from aiflow_core.model.algebra import Pattern
+from aiflow_core.model.condition import Lack, missing
 from aiflow_core.model.context import Context, ValueState, ValueStateDescriptor
 from aiflow_core.model.decision import Decision, Outcome
 from aiflow_core.model.execution import (
@@ -20,7 +23,10 @@ from aiflow_core.model.execution import (
     WorkflowTrigger,
 )
 from aiflow_core.model.status import TaskStatus
+from aiflow_core.model.workflow import TaskDefinition
 from aiflow_scheduler_event import records, tables
+from aiflow_scheduler_event.lacking import lacks, remembered
+from aiflow_scheduler_event.patterns import OF_TRIGGER
 from aiflow_scheduler_event.rules import Plan
 from aiflow_scheduler_event.state import (
     Evaluation,
@@ -60,7 +66,10 @@ class ExecutionCloseUp:
         timers: those of the execution.
         evaluations: of users' conditions, that wait or are under way.
         workers: by task execution, the server that has claimed its attempt.
+        memories: of the rules of the event algebra, by `Plan.rule_name`.
+        waiting: how many matches wait until a task has ended, by the place of the task.
         position: offset of the last event that the scheduler has taken in.
+        now_ms: the time as of which it is told.
     """
 
     workflow: WorkflowInfo
@@ -71,10 +80,25 @@ class ExecutionCloseUp:
     timers: dict[TimerKey, Timer]
     evaluations: list[Evaluation]
     workers: dict[int, str]
+    memories: dict[str, str]
+    waiting: Mapping[int, int]
     position: int
+    now_ms: int
+
+    def lacks(self, task: TaskDefinition, number: int) -> tuple[Lack, ...]:
+        """What the rule of the task with this number, from 0, still needs."""
+        condition = task.rules[number].condition
+        if self.plan is None or not isinstance(condition, Pattern):
+            return missing(condition, self.context)
+        memory = self.memories.get(self.plan.rule_name(task.name, number))
+        return lacks(condition, remembered(memory), self.now_ms)
+
+    def matches_waiting(self, task_name: str) -> int:
+        """How many matches wait until the task has ended, each to start it once more."""
+        return 0 if self.plan is None else self.waiting.get(self.plan.places[task_name], 0)
 
     @classmethod
-    def read(cls, connection: Connection, execution_id: int) -> "ExecutionCloseUp":
+    def read(cls, connection: Connection, execution_id: int, now_ms: int) -> "ExecutionCloseUp":
         """`NotFoundError` when there is no such execution."""
         row = _row(connection, tables.workflow_execution, execution_id)
         if row is None:
@@ -100,7 +124,10 @@ class ExecutionCloseUp:
             timers=_timers(connection, execution_id),
             evaluations=[e for e in evaluations(connection) if e.scope == scope],
             workers={row.id: row.worker for row in rows},
+            memories=_states(connection, Scope(ScopeKind.RULES, execution_id)),
+            waiting=_waiting(connection, execution_id),
             position=position(connection),
+            now_ms=now_ms,
         )
 
 
@@ -110,6 +137,7 @@ class WorkflowCloseUp:
 
     Attributes:
         context: the surroundings of its triggers.
+        memories: of the triggers of the event algebra, by id.
         timers: when its schedules fire next.
         not_started: the decisions by which none of its executions started.
         running: ids of its executions that run.
@@ -119,13 +147,21 @@ class WorkflowCloseUp:
     schedules: list[WorkflowSchedule]
     triggers: list[WorkflowTrigger]
     context: AsItStands
+    memories: dict[int, str]
     timers: dict[int, Timer]
     not_started: list[Decision]
     running: list[int]
     position: int
+    now_ms: int
+
+    def lacks(self, trigger: WorkflowTrigger) -> tuple[Lack, ...]:
+        """What the trigger still needs."""
+        if not isinstance(trigger.rule, Pattern):
+            return missing(trigger.rule, self.context)
+        return lacks(trigger.rule, remembered(self.memories.get(trigger.id)), self.now_ms)
 
     @classmethod
-    def read(cls, connection: Connection, workflow: WorkflowInfo) -> "WorkflowCloseUp":
+    def read(cls, connection: Connection, workflow: WorkflowInfo, now_ms: int) -> "WorkflowCloseUp":
         schedule, trigger = tables.workflow_schedule, tables.workflow_event_trigger
         schedules = connection.execute(
             select(schedule).where(schedule.c.workflow_id == workflow.id).order_by(schedule.c.id)
@@ -136,15 +172,19 @@ class WorkflowCloseUp:
         found = [from_row(WorkflowSchedule, row) for row in schedules]
         timers = {s.id: t for s in found for t in _timers(connection, s.id, "SCHEDULE").values()}
         states = _states(connection, Scope(ScopeKind.WORKFLOW, workflow.id))
+        heard = [from_row(WorkflowTrigger, row) for row in triggers]
+        memories = {t.id: _states(connection, Scope(ScopeKind.TRIGGER, t.id)) for t in heard}
         return cls(
             workflow=workflow,
             schedules=found,
-            triggers=[from_row(WorkflowTrigger, row) for row in triggers],
+            triggers=heard,
             context=AsItStands(states, {}),
+            memories={id: m[OF_TRIGGER] for id, m in memories.items() if OF_TRIGGER in m},
             timers=timers,
             not_started=records.of_no_execution(connection, workflow.id, Outcome.NOT_STARTED),
             running=_running(connection, workflow.id),
             position=position(connection),
+            now_ms=now_ms,
         )
 
 
@@ -182,17 +222,35 @@ def _row(connection: Connection, table: Any, id: int) -> Any:
 
 
 def _states(connection: Connection, scope: Scope) -> dict[str, str]:
+    """The states of a scope, without the events that a pattern keeps, which may be many."""
     table = tables.condition_state
     query = select(table.c.name, table.c.value).where(
         table.c.scope_kind == scope.kind, table.c.scope_id == scope.id
     )
+    if scope.kind in (ScopeKind.RULES, ScopeKind.TRIGGER):
+        query = query.where(table.c.name.not_like("%/%"))
     return {row.name: row.value for row in connection.execute(query)}
 
 
+def _waiting(connection: Connection, execution_id: int) -> Counter[int]:
+    table = tables.condition_state
+    query = select(table.c.name).where(
+        table.c.scope_kind == ScopeKind.WAITING,
+        table.c.scope_id == execution_id,
+        table.c.name.like("%/%"),
+    )
+    return matches_by_task(connection.scalars(query))
+
+
+def matches_by_task(names: Iterable[str]) -> Counter[int]:
+    """How many matches wait for each task, from the names of the states that hold them."""
+    return Counter(int(name.partition("/")[0]) for name in names if "/" in name)
+
+
 def _timers(connection: Connection, owner: int, kind: str | None = None) -> dict[TimerKey, Timer]:
-    """The timers of an owner: of a schedule, or all but those, which are of an execution."""
+    """The timers of an owner: of a schedule, or those of an execution."""
     table = tables.timer
-    wanted = table.c.kind == kind if kind else table.c.kind != "SCHEDULE"
+    wanted = table.c.kind == kind if kind else table.c.kind.not_in(("SCHEDULE", "TRIGGER"))
     found = {}
     for row in connection.execute(select(table).where(table.c.owner == owner, wanted)):
         key = TimerKey(row.kind, row.owner, row.task_name)

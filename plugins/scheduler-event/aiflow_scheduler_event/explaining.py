@@ -3,8 +3,7 @@ has it now."""
 
 from typing import Any
 
-from aiflow_core.clock import to_datetime
-from aiflow_core.model.condition import missing
+from aiflow_core.clock import Clock, to_datetime
 from aiflow_core.model.event import ANY_KEY, EventFilter, EventType
 from aiflow_core.model.explanation import TaskExplanation, Wait, WorkflowExplanation
 from aiflow_core.model.rule import TaskRule
@@ -14,7 +13,7 @@ from aiflow_scheduler_event import records
 from aiflow_scheduler_event.close_up import ExecutionCloseUp, WorkflowCloseUp
 from aiflow_scheduler_event.leases import Leases
 from aiflow_scheduler_event.membership import LEADER, WORKER
-from aiflow_scheduler_event.reasons import TaskReasons, listed
+from aiflow_scheduler_event.reasons import TaskReasons, comes_at, listed, waiting_since
 from aiflow_scheduler_event.state import LiveTask
 from aiflow_scheduler_event.store import Store
 
@@ -25,28 +24,42 @@ class Explainer:
     Args:
         events: the log, for what came too early to count. None: it is not connected.
         executor: of this server, for why an attempt does not begin.
+        clock: for what has become too old to count.
     """
 
     def __init__(
-        self, store: Store, events: EventStore | None = None, executor: Executor | None = None
+        self,
+        store: Store,
+        events: EventStore | None = None,
+        executor: Executor | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self._store = store
         self._events = events
         self._executor = executor
+        self._clock = clock or Clock()
         self._leases = Leases(store.engine, store.uri)
+
+    @property
+    def _now(self) -> int:
+        return self._clock.now_ms()
 
     # --- tasks ---------------------------------------------------------------------------------
 
     def task_execution(self, task_execution_id: int) -> TaskExplanation:
         asked = self._store.one(LiveTask, "task execution", task_execution_id)
         with self._store.at_one_moment() as connection:
-            close_up = ExecutionCloseUp.read(connection, asked.workflow_execution_id)
+            close_up = ExecutionCloseUp.read(
+                connection, asked.workflow_execution_id, self._clock.now_ms()
+            )
             decisions = records.of_task(connection, close_up.execution.id, asked.task_name)
         return self._reasons(close_up).of_execution(asked, decisions)
 
     def task(self, workflow_execution_id: int, task_name: str) -> TaskExplanation:
         with self._store.at_one_moment() as connection:
-            close_up = ExecutionCloseUp.read(connection, workflow_execution_id)
+            close_up = ExecutionCloseUp.read(
+                connection, workflow_execution_id, self._clock.now_ms()
+            )
             decisions = records.of_task(connection, workflow_execution_id, task_name)
         return self._reasons(close_up).of_task(task_name, decisions)
 
@@ -78,7 +91,7 @@ class Explainer:
     def workflow(self, workflow_name: str, namespace: str) -> WorkflowExplanation:
         workflow = self._store.workflow(namespace, workflow_name)
         with self._store.at_one_moment() as connection:
-            close_up = WorkflowCloseUp.read(connection, workflow)
+            close_up = WorkflowCloseUp.read(connection, workflow, self._now)
         waits = self._standstill(close_up.position)
         if not workflow.is_enabled:
             waits.append(
@@ -109,9 +122,10 @@ class Explainer:
     def _trigger(self, close_up: WorkflowCloseUp, trigger: Any) -> Wait:
         if trigger.is_paused:
             return Wait(f"trigger {trigger.id} is paused")
-        lacks = missing(trigger.rule, close_up.context)
+        lacks = close_up.lacks(trigger)
         text = f"trigger {trigger.id} waits for {listed(lacks)}"
-        return Wait(text, missing=lacks, since=trigger.create_time)
+        since = waiting_since(lacks) or trigger.create_time
+        return Wait(text, missing=lacks, since=since, until=comes_at(lacks))
 
     # --- the scheduler itself ------------------------------------------------------------------
 

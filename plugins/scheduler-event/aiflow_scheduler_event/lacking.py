@@ -29,8 +29,6 @@ from aiflow_scheduler_event.pattern_memory import Cell, Item, Memory, expire, gr
 
 Lacks = tuple[Lack, ...]
 
-_UNMET = Cell()
-
 
 def remembered(memory: str | None) -> Cell:
     """What an automaton remembers of the whole pattern, from what is kept of it."""
@@ -50,26 +48,26 @@ def lacks(pattern: Pattern, cell: Cell, now: int, event: Event | None = None) ->
     by = getattr(pattern, "by", ())
     if not by:
         return _of(pattern, cell, now, event)
-    name = _chosen(cell, event, by)
-    if name is None:
+    waiting = _waiting(pattern, cell, now, None if event is None else group_name(event, by))
+    if not waiting:
         alike = f"of one {' and '.join(by)}"
-        return tuple(_told(lack, alike) for lack in _of(pattern, _UNMET, now, event))
-    inner = msgspec.json.decode(cell.groups[name].cell, type=Cell)
-    expire(pattern, inner, now)
+        return tuple(_told(lack, alike) for lack in _of(pattern, Cell(), now, event))
+    name = min(waiting, key=lambda name: min(waiting[name].refs))
     alike = f"of {_value_of(by, name)}"
-    others = sum(1 for group in cell.groups.values() if group.refs) - 1
-    if event is None and others > 0:
-        alike += f" (and so for {others} more)"
-    return tuple(_told(lack, alike) for lack in _of(pattern, inner, now, event))
+    if len(waiting) > 1:
+        alike += f" (and so for {len(waiting) - 1} more)"
+    return tuple(_told(lack, alike) for lack in _of(pattern, waiting[name], now, event))
 
 
-def _chosen(cell: Cell, event: Event | None, by: tuple[str, ...]) -> str | None:
-    """The value of `by` to speak of, None when nothing waits for it."""
-    if event is not None:
-        name = group_name(event, by)
-        return name if name in cell.groups else None
-    waiting = {name: min(group.refs) for name, group in cell.groups.items() if group.refs}
-    return min(waiting, key=lambda name: waiting[name], default=None)
+def _waiting(pattern: Pattern, cell: Cell, now: int, only: str | None) -> dict[str, Cell]:
+    """What is remembered for the values of `by`, or for one, as far as something waits there."""
+    found = {}
+    for name in cell.groups if only is None else cell.groups.keys() & {only}:
+        inner = msgspec.json.decode(cell.groups[name].cell, type=Cell)
+        expire(pattern, inner, now)
+        if inner.refs:
+            found[name] = inner
+    return found
 
 
 def _value_of(by: tuple[str, ...], name: str) -> str:
@@ -139,12 +137,13 @@ def _absence(pattern: Absent, cell: Cell, parts: list[Lacks]) -> Lacks:
 
 def _batch(pattern: Batch, cell: Cell, part: Lacks) -> Lacks:
     shelf = cell.kept[0] if cell.kept else []
-    ends = [] if pattern.within is None else [f"the end of {pattern.within:g} s"]
+    end = "" if pattern.within is None else f"the end of {pattern.within:g} s"
     if pattern.max is None:
-        return _then(part, ends[0], shelf, cell.until)
+        return _then(part, end, shelf, cell.until)
     more = _more_of(pattern.max - len(shelf), pattern.max, part)
-    text = " or ".join([more.text, *ends])
-    return _waited_for((msgspec.structs.replace(more, text=text),), shelf, None, cell.until)
+    if end:
+        more = _told(more, f"or {end}" if shelf else f"or once and {end}")
+    return _waited_for((more,), shelf, None, cell.until)
 
 
 def _then(first: Lacks, quiet: str, shelf: list[Item], until: list[int]) -> Lacks:
@@ -205,7 +204,13 @@ def _test(test: Test) -> str:
 
 
 def _more_of(left: int, n: int, part: Lacks) -> Lack:
-    return msgspec.structs.replace(_either([part]), text=f"{left} of {n} times {_all(part)}")
+    return msgspec.structs.replace(_either([part]), text=f"{_times(left, n)} {_all(part)}")
+
+
+def _times(left: int, n: int) -> str:
+    if left == n:
+        return "once" if n == 1 else f"{n} times"
+    return f"{left} of {n} times"
 
 
 def _either(each: list[Lacks]) -> Lack:

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from aiflow_core.clock import to_datetime
 from aiflow_core.errors import NotFoundError
-from aiflow_core.model.condition import Lack, missing
+from aiflow_core.model.condition import Lack
 from aiflow_core.model.decision import FOLDED, Cause, Decision, Outcome
 from aiflow_core.model.explanation import TaskExplanation, Wait
 from aiflow_core.model.rule import TaskAction, TaskRule
@@ -83,7 +84,17 @@ class TaskReasons:
                 until = to_datetime(timer.fire_at) if timer else None
                 text = "it runs, at the longest until its timeout" if timer else "it runs"
                 waits = [Wait(text, since=live.begin_date, until=until)]
-        return [*self.standstill, *self._lost(live), *waits]
+        return [*self.standstill, *self._lost(live), *self._matches(live), *waits]
+
+    def _matches(self, live: LiveTask) -> list[Wait]:
+        """That the task is to run again when it has ended."""
+        match self.close_up.matches_waiting(live.task_name):
+            case 0:
+                return []
+            case 1:
+                return [Wait("one match waits until it has ended, and starts it again then")]
+            case many:
+                return [Wait(f"{many} matches wait until it has ended, each starts it once more")]
 
     def _lost(self, live: LiveTask) -> list[Wait]:
         """That the server is not heard of which has the attempt."""
@@ -111,7 +122,7 @@ class TaskReasons:
         waits = list(self.standstill)
         for number, rule in enumerate(task.rules, 1):
             if rule.action in _STARTS:
-                waits.append(self._rule(task.name, number, rule, decisions))
+                waits.append(self._rule(task, number, rule, decisions))
         timer = self.close_up.timers.get(
             TimerKey(TimerKind.PERIOD, self.close_up.execution.id, task.name)
         )
@@ -122,16 +133,16 @@ class TaskReasons:
         return waits
 
     def _rule(
-        self, task_name: str, number: int, rule: TaskRule, decisions: Iterable[Decision]
+        self, task: TaskDefinition, number: int, rule: TaskRule, decisions: Iterable[Decision]
     ) -> Wait:
-        lacks = missing(rule.condition, self.close_up.context)
+        lacks = self.close_up.lacks(task, number - 1)
         text = f"rule {number} ({rule.action}) waits for {listed(lacks)}"
         if not lacks:
             text = f"rule {number} ({rule.action}) acts when one of its statuses is taken again"
         asked = [
             e.event.offset
             for e in self.close_up.evaluations
-            if (e.task_name, e.rule) == (task_name, number - 1)
+            if (e.task_name, e.rule) == (task.name, number - 1)
         ]
         if asked:
             text = f"rule {number} ({rule.action}): its condition is asked about event {asked[0]}"
@@ -143,7 +154,8 @@ class TaskReasons:
             for d in decisions
             if (d.cause, d.number, d.what) == (Cause.RULE, number, Outcome.NOT_MET)
         )
-        return Wait(text, rule=number, missing=lacks, since=self.close_up.execution.begin_date)
+        since = waiting_since(lacks) or self.close_up.execution.begin_date
+        return Wait(text, rule=number, missing=lacks, since=since, until=comes_at(lacks))
 
     def _too_late(self, task: TaskDefinition) -> list[Wait]:
         """What was missing when the execution ended."""
@@ -151,7 +163,7 @@ class TaskReasons:
             Wait(f"rule {number} ({rule.action}) still needed {listed(lacks)}", number, lacks)
             for number, rule in enumerate(task.rules, 1)
             if rule.action in _STARTS
-            if (lacks := missing(rule.condition, self.close_up.context))
+            if (lacks := self.close_up.lacks(task, number - 1))
         ]
 
     def _explanation(
@@ -174,6 +186,17 @@ class TaskReasons:
 
 def listed(lacks: tuple[Lack, ...]) -> str:
     return " and ".join(lack.text for lack in lacks)
+
+
+def waiting_since(lacks: tuple[Lack, ...]) -> datetime | None:
+    """When the first event came that waits for these, None when none does."""
+    return min((lack.since for lack in lacks if lack.since), default=None)
+
+
+def comes_at(lacks: tuple[Lack, ...]) -> datetime | None:
+    """When all of these have come by themselves, None when some may never come."""
+    moments = [lack.until for lack in lacks]
+    return max((m for m in moments if m), default=None) if all(moments) else None
 
 
 def _looks(decisions: Iterable[Decision]) -> str:

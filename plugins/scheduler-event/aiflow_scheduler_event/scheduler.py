@@ -298,7 +298,7 @@ class EventScheduler(
                 log.warning("Waiting for the event log; nothing is decided until it answers")
         self._log_dir = deployment.log_dir
         self._running = running
-        self._explainer = Explainer(self._store, events, executor)
+        self._explainer = Explainer(self._store, events, executor, deployment.clock)
         stack.callback(self._stopped)
 
     def _stopped(self) -> None:

@@ -36,7 +36,7 @@ from aiflow_core.model.workflow import (
 )
 from aiflow_core.specs.event_store import check_event
 from aiflow_core.specs.simulation import Observer, Simulation
-from aiflow_scheduler_event.close_up import AsItStands, ExecutionCloseUp
+from aiflow_scheduler_event.close_up import AsItStands, ExecutionCloseUp, matches_by_task
 from aiflow_scheduler_event.commands import (
     ActOnTask,
     AddSchedule,
@@ -230,8 +230,7 @@ class EngineSimulation(Simulation):
     def _close_up(self, execution_id: int) -> ExecutionCloseUp:
         execution = self._executions[execution_id]
         tasks = {t.task_name: t for t in self._tasks.get(execution_id, {}).values()}
-        scope = Scope(ScopeKind.EXECUTION, execution_id)
-        states = {n: s.value for n, s in self._state.states.get(scope, {}).items()}
+        states = self._states(ScopeKind.EXECUTION, execution_id)
         return ExecutionCloseUp(
             workflow=self._state.workflows[execution.workflow_id],
             execution=execution,
@@ -241,8 +240,15 @@ class EngineSimulation(Simulation):
             timers={k: t for k, t in self._state.timers.items() if k.owner == execution_id},
             evaluations=[],
             workers={},
+            memories=self._states(ScopeKind.RULES, execution_id),
+            waiting=matches_by_task(self._states(ScopeKind.WAITING, execution_id)),
             position=self._state.offset,
+            now_ms=self._now,
         )
+
+    def _states(self, kind: ScopeKind, id: int) -> dict[str, str]:
+        kept = self._state.states.get(Scope(kind, id), {})
+        return {name: state.value for name, state in kept.items()}
 
     # --- the log and the engine ---
 

@@ -165,6 +165,8 @@ def _deeds(decisions: list[Decision]) -> str:
 
 def _deed(decision: Decision) -> str:
     where = f"workflow execution {decision.workflow_execution_id}"
+    if decision.what is Outcome.START_WAITS:
+        return f"START of task {decision.task_name!r} in {where}, once it had ended"
     if decision.task_name:
         return f"{decision.what} of task {decision.task_name!r} in {where}"
     return f"{decision.what} of {where}"

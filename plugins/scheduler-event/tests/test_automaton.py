@@ -26,7 +26,7 @@ from aiflow_scheduler_event.pattern_memory import Cell
 
 from .algebra_reference import Seen, matches
 
-NOTHING = Look(None, Cell(), {}, [], [], None, [])
+NOTHING = Look(None, {}, [], [], None, [], Cell())
 
 few = st.integers(0, 1)
 seconds = st.integers(1, 5).map(float)

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from aiflow_core.clock import to_datetime
 from aiflow_core.errors import NotFoundError
+from aiflow_core.model.algebra import MOST_KEPT, absent, all_of, count, each, event
 from aiflow_core.model.condition import (
     Lack,
     MeetAllCondition,
@@ -39,7 +41,7 @@ from aiflow_scheduler_event.state import Changes
 from aiflow_scheduler_event.store import Store
 from aiflow_scheduler_event.tracing import Tracer
 
-from .play import RESTART, START, STOP, Play, after, custom, on, task
+from .play import RESTART, START, STOP, Play, after, custom, met, on, task
 
 BOTH = MeetAllCondition("both", (SingleEventCondition("x"), SingleEventCondition("y")))
 
@@ -64,23 +66,28 @@ class Told:
         """Let the store and the log have what has been played."""
         state, _ = self.store.load()
         engine = Engine(state)
-        for event in self.play.log[state.offset :]:
-            (stored,) = self.log.append([event])
-            assert stored.offset == event.offset
+        for played in self.play.log[state.offset :]:
+            (stored,) = self.log.append([played])
+            assert stored.offset == played.offset
             before, changes = state.offset, Changes()
-            engine.apply(event, changes)
+            engine.apply(played, changes)
             self.store.commit(before, state, changes, [])
 
     def task(self, name: str, execution_id: int = 1) -> TaskExplanation:
         self.settle()
-        return Explainer(self.store, self.log, self.executor).task(execution_id, name)
+        return self.explainer.task(execution_id, name)
+
+    @property
+    def explainer(self) -> Explainer:
+        clock = ManualClock(self.play.now)
+        return Explainer(self.store, self.log, self.executor, clock)
 
     def waits(self, name: str, execution_id: int = 1) -> list[str]:
         return [wait.text for wait in self.task(name, execution_id).waits]
 
     def workflow(self) -> list[str]:
         self.settle()
-        found = Explainer(self.store, self.log).workflow("flow", "default")
+        found = self.explainer.workflow("flow", "default")
         return [found.summary, *(wait.text for wait in found.waits)]
 
     def event(self, offset: int, *letters: DeadLetter) -> EventExplanation:
@@ -583,6 +590,107 @@ class TestEvent:
             told.event(77)
 
 
+class TestPatterns:
+    def test_a_task_tells_what_its_pattern_still_lacks_and_since_when(self, told: Told) -> None:
+        told.play.upload(task("a", met(START, all_of(event("x"), event("y"), within=60))))
+        told.play.start()
+        came = told.play.send("x")
+        told.play.pass_time(10)
+
+        (wait,) = told.task("a").waits
+
+        assert wait.text == (
+            "rule 1 (START) waits for an event with key 'y'; not met once, last by event 4"
+        )
+        assert wait.since == to_datetime(came.create_time)
+        (lack,) = wait.missing
+        assert lack.before == to_datetime(came.create_time + 60_000)
+        (decision,) = told.task("a").decisions
+        assert (decision.what, decision.cause, decision.number) == ("NOT MET", "RULE", 1)
+        assert decision.missing == wait.missing
+
+        told.play.sleep_through(51)
+        assert told.task("a").waits[0].missing == (
+            Lack("an event with key 'x'", ("x",)),
+            Lack("an event with key 'y'", ("y",)),
+        )
+
+    def test_the_end_of_a_window_is_told_and_what_it_led_to(self, told: Told) -> None:
+        told.play.upload(task("a", met(START, absent(event("done"), after=event("x"), within=60))))
+        told.play.start()
+        came = told.play.send("x")
+
+        (wait,) = told.task("a").waits
+        assert wait.text.startswith(
+            "rule 1 (START) waits for 60 s without an event with key 'done'"
+        )
+        assert wait.until == to_datetime(came.create_time + 60_001)
+
+        told.play.pass_time(61)
+        start = told.task("a").decisions[-1]
+        assert (start.what, start.offset, start.answer_offset) == (
+            "START",
+            came.offset,
+            came.offset + 1,
+        )
+        assert told.event(came.offset).summary == (
+            f"Event {came.offset} (x) led to START of task 'a' in workflow execution 1."
+        )
+
+    def test_matches_that_wait_are_told_and_started_for(self, told: Told) -> None:
+        told.play.upload(task("a", met(START, each(event("x")))))
+        told.play.start()
+        told.play.send("x")
+        told.play.run("a")
+        second = told.play.send("x")
+        assert told.waits("a")[0] == (
+            "one match waits until it has ended, and starts it again then"
+        )
+        told.play.send("x")
+        assert told.waits("a") == [
+            "2 matches wait until it has ended, each starts it once more",
+            "it runs",
+        ]
+        assert told.task("a").summary.endswith("event 4: it runs.")
+        assert told.task("a").decisions[-1].what == Outcome.START_WAITS
+
+        told.play.succeed("a")
+        start = told.task("a").decisions[-1]
+        assert (start.what, start.offset, start.cause) == ("START", second.offset, Cause.RULE)
+        assert start.answer_offset == told.play.state.offset
+        assert start.task_execution_id == 2
+        assert told.event(second.offset).summary == (
+            f"Event {second.offset} (x) led to START of task 'a' in workflow execution 1, once it "
+            "had ended, START of task 'a' in workflow execution 1."
+        )
+
+    def test_what_has_made_room_is_told_in_one_record(self, told: Told) -> None:
+        told.play.upload(task("a", met(START, all_of(event("x"), event("y")))))
+        told.play.start()
+        for _ in range(MOST_KEPT + 3):
+            told.play.send("x")
+
+        kept = folded(d for d in told.play.decisions if d.task_name == "a")
+        assert [(d.what, d.count) for d in kept] == [
+            (Outcome.NOT_MET, MOST_KEPT + 3),
+            (Outcome.FORGOTTEN, 3),
+        ]
+        assert kept[1].why.startswith("event 6 made room for later ones")
+
+    def test_a_trigger_tells_what_it_lacks(self, told: Told) -> None:
+        told.play.upload(task("a"))
+        told.play.add_trigger(count(event("x"), 2, within=60))
+        came = told.play.send("x")
+
+        assert told.workflow()[1:] == ["trigger 1 waits for 1 of 2 times an event with key 'x'"]
+        (decision,) = told.event(came.offset).decisions
+        assert (decision.what, decision.workflow_id, decision.number) == ("NOT MET", 1, 1)
+        assert [lack.text for lack in decision.missing] == ["1 of 2 times an event with key 'x'"]
+
+        told.play.send("x")
+        assert told.event(came.offset + 1).workflow_executions[0].id == 1
+
+
 def test_every_database_explains_the_same(database_url: str) -> None:
     with closing(Store(database_url)) as store:
         store.initialize()
@@ -592,14 +700,24 @@ def test_every_database_explains_the_same(database_url: str) -> None:
 
         waits = [wait.text for wait in told.task("d", 2).waits]
         assert waits == [
-            "rule 1 (START) waits for an event with key 'y'; not met 10 times, last by event 35",
+            "rule 1 (START) waits for an event with key 'y'; not met 10 times, last by event 39",
             "rule 2 (RESTART) waits for an event with key '*again'",
         ]
         covering = told.event(event.offset).decisions
-        assert [(d.count, d.task_name) for d in covering] == [(10, "d"), (9, "d")]
-        assert told.workflow()[1:3] == [
+        assert [d.count for d in covering if d.task_name == "d"] == [10, 9, 7]
+        gathers = [wait.text for wait in told.task("gathers", 5).waits]
+        assert gathers == [
+            "rule 1 (START) waits for 2 times an event with key 'number' or once and the end of "
+            "60 s; 8 such events came before the execution began, which does not count; "
+            "not met 4 times, last by event 39",
+            "rule 3 (RESTART) waits for an event with key '*again' and then 1 s without an event "
+            "with key '*again'",
+        ]
+        assert told.workflow()[1:4] == [
             "schedule 1 (interval@0 1 0 0) fires next",
             "trigger 1 waits for an event with key 'go'",
+            "trigger 2 waits for 1 of 3 times an event with key '*' of key \"number\" "
+            "(and so for 2 more)",
         ]
         first = Explainer(store, told.log).task_execution(1)
         assert [d.what for d in first.decisions] == ["START"]
