@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Select, and_, bindparam, delete, insert, or_, select, update
 
-from aiflow_core.model.decision import FOLDED, Decision, Outcome
+from aiflow_core.model.decision import FOLDED, Cause, Decision, Outcome
 from aiflow_scheduler_event import tables
 
 _TABLE = tables.decision
@@ -26,6 +26,8 @@ _fold = (
         | {"count": _TABLE.c["count"] + bindparam("more")}
     )
 )
+
+_STARTS = (Outcome.START, Outcome.RESTART, Outcome.RESTARTED)
 
 # Of records that cover an event among others no more than so many are looked for.
 _MOST_COVERING = 100
@@ -81,6 +83,46 @@ def of_event(connection: Connection, offset: int) -> list[Decision]:
         and_(c.offset > offset, c.first_offset > 0, c.first_offset <= offset)
     )
     return _read(connection, own) + _read(connection, covering.limit(_MOST_COVERING))
+
+
+def of_matches(
+    connection: Connection, offset: int, until: int, looked: Iterable[Decision]
+) -> list[Decision]:
+    """The decisions to start something for a match of which the event was part, made when another
+    came, up to the event `until`. `looked` are the decisions on the event: only what looked at it
+    and found that more was missing can have made such a match later."""
+    found: dict[tuple[int, int, int], Decision] = {}
+    for decision in looked:
+        if decision.what is not Outcome.NOT_MET or not decision.missing:
+            continue
+        for later in _starts(connection, decision, offset, until):
+            if offset in _events_of(connection, later):
+                found[later.offset, later.workflow_execution_id, later.task_execution_id] = later
+    return sorted(found.values(), key=lambda later: later.offset)
+
+
+def _starts(
+    connection: Connection, decision: Decision, offset: int, until: int
+) -> Iterable[Decision]:
+    """What was started after an event by whatever has made that decision on it."""
+    c = _TABLE.c
+    query = select(_TABLE).where(c.offset > offset, c.offset <= until, c.what.in_(_STARTS))
+    if decision.cause is Cause.TRIGGER:
+        query = query.where(c.cause == Cause.TRIGGER, c.number == decision.number)
+    else:
+        # Not by the number of the rule: the events of a restart go to what is started in the end.
+        whose = (decision.workflow_execution_id, decision.task_name)
+        query = query.where(c.workflow_execution_id == whose[0], c.task_name == whose[1])
+    return _read(connection, query.limit(_MOST_COVERING))
+
+
+def _events_of(connection: Connection, start: Decision) -> set[int]:
+    """The offsets of the events for which a task, or the tasks of an execution, were started."""
+    c = tables.task_cause.c
+    execution, task = start.workflow_execution_id, start.task_execution_id
+    wanted = c.id == task if start.task_name else c.workflow_execution_id == execution
+    causes = connection.scalars(select(c.events).where(wanted).limit(1))
+    return {event.offset for events in causes for event in events}
 
 
 def of_no_execution(connection: Connection, workflow_id: int, what: Outcome) -> list[Decision]:

@@ -54,6 +54,7 @@ class Tracer:
         event = found[0] if found else None
         with self._store.at_one_moment() as connection:
             decisions = records.of_event(connection, offset)
+            decisions += records.of_matches(connection, offset, offset + _FURTHEST, decisions)
             if event is None and not decisions:
                 raise NotFoundError("event", offset, next_step=f"The log has {self._extent()}.")
             tasks = _tasks(connection, decisions)
@@ -91,6 +92,7 @@ class Tracer:
         """The events that the scheduler told in the same step, those of the attempts that it made
         begin, and what these sent; the first of each."""
         steps = {offset, *(d.answer_offset for d in decisions if d.answer_offset)}
+        steps |= {d.offset for d in decisions if d.offset > offset and d.what not in FOLDED}
         sent = {derived_event_id("outbox", o, n) for o in steps for n in range(1, _MOST_SENT)}
         told = EventFilter(sender=SENDER, types=(EventType.WORKFLOW_STATUS, EventType.TASK_STATUS))
         found = [e for e in self._read(offset, told, _MOST_EVENTS) if e.id in sent]

@@ -637,6 +637,27 @@ class TestPatterns:
             f"Event {came.offset} (x) led to START of task 'a' in workflow execution 1."
         )
 
+    def test_what_a_match_led_to_is_told_of_each_of_its_events(self, told: Told) -> None:
+        pattern = all_of(event("x"), event("y"), consume="first")
+        told.play.upload(task("a", met(RESTART, pattern)))
+        told.play.add_trigger(pattern)
+        told.play.start()
+        first, unused, last = (told.play.send(key) for key in "xxy")
+
+        led = f"Event {first.offset} (x) led to START of workflow execution 2"
+        found = told.event(first.offset)
+        assert found.summary == f"{led}."
+        assert [e.id for e in found.workflow_executions] == [2]
+        assert told.event(last.offset).summary.startswith(
+            f"Event {last.offset} (y) led to RESTART of task 'a' in workflow execution 1, START of "
+        )
+
+        told.play.be_gone("a")
+        found = told.event(first.offset)
+        assert found.summary == f"{led}, RESTARTED of task 'a' in workflow execution 1."
+        assert [t.sequence_number for t in found.task_executions if t.task_name == "a"] == [2]
+        assert "nothing followed from it: NOT MET" in told.event(unused.offset).summary
+
     def test_matches_that_wait_are_told_and_started_for(self, told: Told) -> None:
         told.play.upload(task("a", met(START, each(event("x")))))
         told.play.start()
