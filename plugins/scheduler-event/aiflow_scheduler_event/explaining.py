@@ -114,10 +114,12 @@ class Explainer:
         if schedule.is_paused:
             return Wait(f"{text} is paused")
         timer = close_up.timers.get(schedule.id)
-        return Wait(
-            f"{text} fires next" if timer else f"{text} never fires again",
-            until=to_datetime(timer.fire_at) if timer else None,
-        )
+        text += " fires next" if timer else " never fires again"
+        if schedule.waiting:
+            ticks = "1 tick waits" if schedule.waiting == 1 else f"{schedule.waiting} ticks wait"
+            most = schedule.options.max_active_runs
+            text += f"; {ticks} until less than {most} of its executions run"
+        return Wait(text, until=to_datetime(timer.fire_at) if timer else None)
 
     def _trigger(self, close_up: WorkflowCloseUp, trigger: Any) -> Wait:
         if trigger.is_paused:

@@ -24,6 +24,7 @@ from aiflow_core.model.event import Event
 from aiflow_core.model.execution import DeadLetter
 from aiflow_core.model.explanation import EventExplanation, TaskExplanation
 from aiflow_core.model.rule import TaskRule
+from aiflow_core.model.schedule import CatchUp, ScheduleOptions
 from aiflow_core.model.status import TaskStatus
 from aiflow_core.specs.executor import Load, TellsLoad
 from aiflow_core.testing.clock import ManualClock
@@ -588,6 +589,37 @@ class TestEvent:
         assert found.summary.startswith("Event 2 led to START of workflow execution 1")
         with pytest.raises(NotFoundError, match=r"No such event: 77\. The log has the events 3 to"):
             told.event(77)
+
+
+def test_ticks_for_which_there_is_no_room_are_told(told: Told) -> None:
+    told.play.upload(task("a"))
+    options = ScheduleOptions(catch_up=CatchUp.ALL, max_active_runs=1)
+    told.play.do(AddSchedule("flow", "default", "interval@0 0 10 0", options))
+    told.play.pass_time(4 * 600)
+
+    assert told.workflow()[1] == (
+        "schedule 1 (interval@0 0 10 0) fires next; "
+        "3 ticks wait until less than 1 of its executions run"
+    )
+    kept = folded(d for d in told.play.decisions if d.cause is Cause.SCHEDULE)
+    assert [(d.what, d.number, d.workflow_id) for d in kept] == [
+        (Outcome.START, 1, 1),
+        *[(Outcome.START_WAITS, 1, 1)] * 3,
+    ]
+
+
+def test_ticks_that_are_one_with_what_waits_are_told_in_one_record(told: Told) -> None:
+    told.play.upload(task("a"))
+    options = ScheduleOptions(max_active_runs=1)
+    told.play.do(AddSchedule("flow", "default", "interval@0 0 10 0", options))
+    told.play.pass_time(9 * 600)
+
+    kept = folded(d for d in told.play.decisions if d.cause is Cause.SCHEDULE)
+    assert [(d.what, d.count) for d in kept] == [
+        (Outcome.START, 1),
+        (Outcome.START_WAITS, 1),
+        (Outcome.NOT_STARTED, 7),
+    ]
 
 
 class TestPatterns:
