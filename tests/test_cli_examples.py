@@ -61,6 +61,7 @@ BEFORE = {
     "notification config": ["notification config init"],
     "notification db": ["notification db init"],
     "aiflow event": ["aiflow event send data_ready first"],
+    "aiflow explain": [*UPLOADED, "aiflow workflow-execution start quickstart --wait"],
     "aiflow workflow-snapshot": [
         *["aiflow workflow upload quickstart.py"] * 3,
         *UPLOADED[:2],
@@ -128,6 +129,7 @@ def files(tmp_path: Path) -> Path:
     (tmp_path / "inside.py").write_text(INSIDE)
     (tmp_path / "faulty.py").write_text(FAULTY)
     (tmp_path / "words.txt").write_text("hello\n")
+    (tmp_path / "events.jsonl").write_text('{"at": "5m", "key": "data_ready"}\n')
     (tmp_path / "data").mkdir()
     return tmp_path
 

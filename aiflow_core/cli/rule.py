@@ -53,9 +53,10 @@ def test(
 ) -> None:
     """Shows what the rules of a workflow would decide on events of the log.
 
-    Nothing is written. One execution of the workflow is taken to begin right before the first event, and its triggers
-    to be there. An attempt of a task ends when the log says that one of that task did; with --task
-    all end as the options say. Conditions of your own are evaluated here.
+    Nothing is written. One execution of the workflow is taken to begin right before the first
+    event, and its triggers to be there. An attempt of a task ends when the log says that one of
+    that task did; with --task all end as the options say. Conditions of your own are evaluated
+    here.
     """
     from aiflow_core.app import App
     from aiflow_core.cli.replay import replay, subject

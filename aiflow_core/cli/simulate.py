@@ -87,8 +87,8 @@ def simulate(
 ) -> None:
     """Shows what a workflow would do, when and why.
 
-    Nothing runs, and no server is needed. Tasks are not executed: they take the time and end as the options say. Conditions of your own
-    are evaluated here.
+    Nothing runs, and no server is needed. Tasks are not executed: they take the time and end as
+    the options say. Conditions of your own are evaluated here.
 
     Each line of the events file has `at` (seconds from the beginning, 90s, 2h or a moment), and
     `key` with `value`, `namespace` and `workflow_execution_id` as an event has them; or `task` with

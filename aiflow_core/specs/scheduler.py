@@ -1,8 +1,8 @@
 """Scheduler: takes workflows, starts and stops executions, answers for them.
 
-`Scheduler` is what every scheduler offers. Namespaces, schedules, triggers, snapshots, states, logs,
-dead letters and explanations are further contracts that a scheduler may also implement; `offers`
-asks for them.
+`Scheduler` is what every scheduler offers. Namespaces, schedules, triggers, snapshots, states,
+logs, dead letters and explanations are further contracts that a scheduler may also implement;
+`offers` asks for them.
 """
 
 import re
