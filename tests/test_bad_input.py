@@ -236,7 +236,7 @@ def test_the_file_of_the_notification_server_is_checked_too(desk: Desk) -> None:
     file.write_text("server_prot: 1\n")
 
     said = desk.error("notification server start", USAGE)
-    assert said == f"{file}: there is no setting 'server_prot'. Did you mean 'server_port'?"
+    assert said == f"{file}:1: there is no setting 'server_prot'. Did you mean 'server_port'?"
 
 
 # --- databases and ports -------------------------------------------------------------------------
