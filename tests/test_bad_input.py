@@ -193,7 +193,8 @@ def test_missing_files_are_named(command: str, desk: Desk) -> None:
 
 def test_a_length_of_time_is_written_with_its_unit(desk: Desk) -> None:
     assert desk.error("aiflow run workflow.py --for soon", USAGE) == (
-        "Invalid value for '--for': 'soon' is no duration; write for example 500ms, 60s, 2m or 1h."
+        "Invalid value for '--for': 'soon' is no duration; write for example 500ms, 60s, 2m, 1h "
+        "or 7d."
     )
 
 
