@@ -160,7 +160,9 @@ def test_a_collector_receives_the_whole_of_it(
     # The execution was started by hand, and is a trace of its own.
     execution = collector.spans["workflow execution"]
     assert execution.trace_id.hex() != TRACE
-    assert by_id[execution.parent_span_id.hex()].name == "event command"
+    decision = by_id[execution.parent_span_id.hex()]
+    assert decision.name == "decide execution"
+    assert by_id[decision.parent_span_id.hex()].name == "event command"
     assert collector.spans["task waits"].trace_id == execution.trace_id
 
 
