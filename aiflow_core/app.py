@@ -203,6 +203,7 @@ class App:
             parts.callback(events.close)
             scheduler = self.scheduler()
             if isinstance(scheduler, KeepsTables):
+                parts.callback(scheduler.close)  # also when what follows fails before its start
                 scheduler.check(INIT_COMMAND)
             deployment = self._deployment(
                 self.home, Path(self.server.log_dir), self.server.notification_server_uri, hooks
@@ -250,6 +251,7 @@ class App:
             {"uri": database, "history_retention": self.server.history_retention},
         )
         if isinstance(scheduler, KeepsTables):
+            stack.callback(scheduler.close)
             scheduler.initialize()
         executor: Executor = make(
             "aiflow.executor",
