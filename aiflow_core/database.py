@@ -17,7 +17,7 @@ import sqlite3
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
@@ -337,9 +337,11 @@ def migration_sql(engine: Engine, package: str, *revisions: str) -> str:
     stops = [_step(package, revision) for revision in revisions]
     written = io.StringIO()
     here = _step(package, found_revision(engine, package))
-    if _is_missing(engine):
-        engine = create_engine("sqlite://")
-    with engine.connect() as connection:
+    with ExitStack() as stack:
+        if _is_missing(engine):
+            engine = create_engine("sqlite://")
+            stack.callback(engine.dispose)
+        connection = stack.enter_context(engine.connect())
         config = _alembic(package, connection, output=written)
         for stop in stops:
             move = command.upgrade if stop > here else command.downgrade
