@@ -401,3 +401,20 @@ def test_who_stood_still_may_wake_beside_his_successor(overlap: Doctor) -> None:
     assert violations(Pause([pid + 1], begun, begun + 1)), "another one stood still"
     assert violations(Pause([pid], begun + 1, begun + 2)), "it stood still later"
     assert violations(Pause([pid], -(10**10), begun - 2 * 10**9)), "it had long woken"
+
+
+def test_who_woke_may_still_say_something_to_an_execution_that_has_ended() -> None:
+    """Nobody decides on that any more; who did not stand still has ended before his execution."""
+    nobody_stopped_it = command("r3", "PauseSchedule", schedule_id=1)
+    log = logged(*LOG[:26], nobody_stopped_it, *LOG[27:], Event("on"))
+    late = replace(GOOD, log=log, position=len(log))
+    name = next(name for name in CHECKS if name.startswith("one decision per event"))
+    lamp = GOOD.journal[-1].pid
+
+    def violations(*pauses: Pause) -> tuple[str, ...]:
+        found = {f.check: f.violations for f in judge(replace(late, pauses=pauses))}
+        return found[name]
+
+    assert not violations(Pause([lamp], 0, 1))
+    assert violations(Pause([lamp + 1], 0, 1)), "another one stood still"
+    assert violations(), "nobody did"
