@@ -557,7 +557,18 @@ class Outcome:
             ratio = p99(figures) / p99(self.quiet[name])
             if ratio > most:
                 slow.append(f"{name}: the 99th percentile is {ratio:.2f} times that without poison")
-        return [*self.wrong, *self.trouble, *slow]
+        return [*self.broken(), *slow]
+
+    def broken(self) -> list[str]:
+        """The promises that do not depend on how fast the machine is: what became of each kind, and
+        that nobody else has waited until one that hangs was given up."""
+        given_up_ms = 1000 * SECONDS_PER_TRY * TRIES
+        waited = [
+            f"{name}: the 99th percentile is {p99(figures):.0f} ms, as if it had waited for poison"
+            for name, figures in self.poisoned.items()
+            if p99(figures) >= given_up_ms
+        ]
+        return [*self.wrong, *self.trouble, *waited]
 
     def report(self) -> str:
         lines = [
