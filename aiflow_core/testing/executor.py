@@ -810,8 +810,6 @@ class SharingContract(ABC):
         stage.executor.submit(request)
         stage.await_report(request, TaskStatus.RUNNING)
 
-    # --- for how long it is ---
-
     # --- who is asked ---
 
     def test_an_attempt_that_is_refused_never_starts_and_says_why(self, stage: Stage) -> None:
@@ -885,7 +883,7 @@ class SharingContract(ABC):
         stage.restart()
         return guard
 
-    # --- how long it may run ---
+    # --- for how long it is ---
 
     def test_without_a_lease_an_attempt_may_run_for_ever(self, stage: Stage) -> None:
         request = self.begin(stage)
