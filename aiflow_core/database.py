@@ -150,6 +150,8 @@ def open_engine(
     if pool_enabled:
         pool = {"pool_size": pool_size, "max_overflow": max_overflow, "pool_pre_ping": True}
     try:
+        if url.get_dialect().driver == "psycopg":
+            pool["connect_args"] = _in_one_message()
         engine = create_engine(url, isolation_level="READ COMMITTED", **pool)
     except ModuleNotFoundError as error:
         extra = _EXTRAS.get(str(error.name), str(error.name))
@@ -177,6 +179,22 @@ def open_engine(
     return engine
 
 
+def _in_one_message() -> dict[str, Any]:
+    """Arguments for psycopg, with which all that it sends for one call is a single message.
+
+    PostgreSQL counts the seconds of an idle transaction while it waits for the first message of a
+    statement. A prepared statement takes several, a pipeline of them more; a process that is
+    stopped between two of these would keep its locks for ever.
+    """
+    import psycopg
+
+    class Cursor(psycopg.ClientCursor[Any]):
+        def executemany(self, query: Any, params_seq: Any, *, returning: bool = False) -> None:
+            self.execute("; ".join(self.mogrify(query, parameters) for parameters in params_seq))
+
+    return {"cursor_factory": Cursor}
+
+
 def _forget_frames(error: BaseException | None) -> None:
     """Let go of all that the frames hold in which the error, and what led to it, came about.
 
@@ -189,13 +207,17 @@ def _forget_frames(error: BaseException | None) -> None:
 
 
 def _limit_idleness(dialect: Dialect) -> str:
-    """The statement after which the server ends a transaction that does nothing."""
+    """The statement after which the server ends a transaction that does nothing, or whose results
+    nobody takes."""
     if dialect.name == "postgresql":
-        return f"SET idle_in_transaction_session_timeout = '{IDLE_SECONDS}s'"
-    if getattr(dialect, "is_mariadb", False):
-        return f"SET SESSION idle_transaction_timeout = {IDLE_SECONDS}"
+        return (
+            f"SELECT set_config('idle_in_transaction_session_timeout', '{IDLE_SECONDS}s', false), "
+            f"set_config('tcp_user_timeout', '{IDLE_SECONDS}s', false)"
+        )
     # MySQL has one only for connections, in a transaction or not; the pool opens new ones.
-    return f"SET SESSION wait_timeout = {IDLE_SECONDS}"
+    is_mariadb = getattr(dialect, "is_mariadb", False)
+    idle = "idle_transaction_timeout" if is_mariadb else "wait_timeout"
+    return f"SET SESSION {idle} = {IDLE_SECONDS}, net_write_timeout = {IDLE_SECONDS}"
 
 
 def shown(uri: str) -> str:

@@ -5,6 +5,7 @@ from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import (
+    ARRAY,
     Boolean,
     ClauseElement,
     ColumnElement,
@@ -34,6 +35,11 @@ LOCK_HEAD = select(log_head.c.seq, log_head.c.last_ms).with_for_update()
 MOVE_HEAD = update(log_head).values(seq=bindparam("seq"), last_ms=bindparam("last_ms"))
 
 INSERT = insert(event)
+# Many rows in one statement, whose text is the same for any number: a list of values per column.
+INSERT_COLUMNS = insert(event).from_select(
+    [column.name for column in event.c],
+    select(*(func.unnest(bindparam(column.name, type_=ARRAY(column.type))) for column in event.c)),
+)
 BY_IDS = select(*EVENT_COLUMNS).where(event.c.event_id.in_(bindparam("ids", expanding=True)))
 
 FIRST_SINCE: Select[Any] = (

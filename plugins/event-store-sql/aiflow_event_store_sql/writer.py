@@ -147,9 +147,8 @@ class SqlLogTransaction(LogTransaction):
                     stored[event.id] = entry
                     fresh.append(entry)
         if fresh:
-            rows = [to_row(event) for event in fresh]
             head = {"seq": self._offset, "last_ms": self._now}
-            self.connection.exec_driver_sql(self._statements.insert_events, rows)
+            self._statements.insert_events(self.connection, fresh)
             self.connection.exec_driver_sql(self._statements.move_head, head)
             self.fresh += fresh
         return [[stored[event.id] for event in events] for events in lists]
@@ -169,5 +168,17 @@ class _Statements:
 
     def __init__(self, dialect: Dialect) -> None:
         self.lock_head = queries.driver_text(queries.LOCK_HEAD, dialect)
-        self.insert_events = queries.driver_text(queries.INSERT, dialect)
         self.move_head = queries.driver_text(queries.MOVE_HEAD, dialect)
+        self._insert = queries.driver_text(queries.INSERT, dialect)
+        # What a driver does for many rows is slow with PostgreSQL.
+        self._insert_columns: str | None = None
+        if dialect.name == "postgresql":
+            self._insert_columns = queries.driver_text(queries.INSERT_COLUMNS, dialect)
+
+    def insert_events(self, connection: Connection, events: Sequence[Event]) -> None:
+        rows = [to_row(event) for event in events]
+        if self._insert_columns and len(rows) > 1:
+            columns = {name: [row[name] for row in rows] for name in rows[0]}
+            connection.exec_driver_sql(self._insert_columns, columns)
+        else:
+            connection.exec_driver_sql(self._insert, rows)
