@@ -15,15 +15,17 @@ from collections.abc import Iterable, Iterator
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from aiflow_core import archive, drop_in
+from aiflow_core import drop_in
 from aiflow_core.errors import AIFlowError, DefinitionError, UnavailableError, UsageError
 from aiflow_core.model.execution import BundleRef
 from aiflow_core.model.workflow import Workflow, WorkflowDefinition, check_name
-from aiflow_core.specs.blob_manager import BlobManager
+
+if TYPE_CHECKING:
+    from aiflow_core.specs.blob_manager import BlobManager
 
 # --- loading -----------------------------------------------------------------------------------
 
@@ -175,6 +177,8 @@ def pack(
     archive, byte by byte. Returns the archive and its reference, whose `uri` is still empty.
     `UsageError` when something is missing, is no file or directory, or when names collide.
     """
+    from aiflow_core import archive  # late: the processes of tasks start faster without
+
     workflow_file = _existing(Path(workflow_file))
     entries: dict[str, Path] = {}
     for source in (workflow_file, *map(Path, files)):
@@ -191,6 +195,8 @@ def pack(
 
 def _entries(source: Path) -> Iterator[tuple[str, Path]]:
     """What `source` contributes: archive name (of a directory with a closing /) and file."""
+    from aiflow_core import archive
+
     name = Path(os.path.abspath(source)).name
     if not source.exists():
         raise UsageError(f"There is no file or directory {source}.", next_step="Check --files.")
@@ -201,7 +207,7 @@ def _entries(source: Path) -> Iterator[tuple[str, Path]]:
 
 
 def publish(
-    workflow_file: str | Path, files: Iterable[str | Path], blobs: BlobManager, hooks: Any
+    workflow_file: str | Path, files: Iterable[str | Path], blobs: "BlobManager", hooks: Any
 ) -> tuple[list[WorkflowDefinition], BundleRef]:
     """The definitions of the workflows in a file, and the bundle of it as kept by `blobs`.
 
@@ -224,8 +230,10 @@ def snapshot_directory(home: Path, bundle: BundleRef) -> Path:
     return home / "snapshots" / bundle.sha256
 
 
-def fetch(home: Path, bundle: BundleRef, blobs: BlobManager) -> Path:
+def fetch(home: Path, bundle: BundleRef, blobs: "BlobManager") -> Path:
     """The directory of the unpacked bundle, fetched and verified when it is not there."""
+    from aiflow_core import archive
+
     target = snapshot_directory(home, bundle)
     if target.is_dir():
         return target

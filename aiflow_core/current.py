@@ -1,11 +1,14 @@
 """The task to which a process belongs, and what it asks of its surroundings."""
 
 from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
 
 from aiflow_core.errors import UsageError
 from aiflow_core.model.execution import RunningTask
 from aiflow_core.specs.operator import TaskContext
-from aiflow_core.specs.scheduler import Scheduler
+
+if TYPE_CHECKING:
+    from aiflow_core.specs.scheduler import Scheduler
 
 
 def current_context() -> TaskContext:
@@ -28,7 +31,7 @@ def current_context() -> TaskContext:
     )
 
 
-def server() -> AbstractContextManager[Scheduler]:
+def server() -> "AbstractContextManager[Scheduler]":
     """The AIFlow server of the task, see `aiflow_core.remote.server`."""
     # Late: few tasks ask, and this needs plugins.
     from aiflow_core import remote

@@ -8,12 +8,14 @@ the module itself. Nothing is imported before it is chosen.
 
 import sys
 from collections.abc import Iterator, Sequence
-from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
-from importlib.metadata import EntryPoint
 from importlib.util import spec_from_file_location
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 FOLDER = "ai_flow_plugins"
 
@@ -37,8 +39,10 @@ def directory() -> Path:
     return config.home() / FOLDER
 
 
-def found() -> Iterator[EntryPoint]:
+def found() -> "Iterator[EntryPoint]":
     """What is in the folder, as if it were installed."""
+    from importlib.metadata import EntryPoint  # late, for the same reason
+
     for folder, group in FOLDERS.items():
         place = directory() / folder
         if not place.is_dir():
@@ -76,7 +80,7 @@ def classes_in(module: ModuleType, contract: type) -> list[type]:
     ]
 
 
-class _Finder(MetaPathFinder):
+class _Finder:
     """Finds modules of the folder."""
 
     def find_spec(

@@ -2,12 +2,15 @@
 
 from datetime import UTC, datetime
 from enum import StrEnum
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
+from typing import TYPE_CHECKING
 
 from aiflow_core.clock import to_ms
 from aiflow_core.errors import DefinitionError, did_you_mean
 from aiflow_core.model.serialization import Value
 from aiflow_core.model.timing import check_expression, next_fire
+
+if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
 
 
 class CatchUp(StrEnum):
@@ -98,7 +101,10 @@ def next_tick(expression: str, options: ScheduleOptions, after_ms: int) -> int |
     return fire_at
 
 
-def _zone(name: str) -> ZoneInfo:
+def _zone(name: str) -> "ZoneInfo":
+    # Late: the processes of tasks start faster without.
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
+
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
@@ -109,7 +115,7 @@ def _zone(name: str) -> ZoneInfo:
         ) from error
 
 
-def _moment(name: str, value: datetime | str | None, zone: ZoneInfo) -> datetime | None:
+def _moment(name: str, value: datetime | str | None, zone: "ZoneInfo") -> datetime | None:
     if value is None:
         return None
     if isinstance(value, str):

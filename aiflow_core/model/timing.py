@@ -7,10 +7,13 @@ expression and a moment.
 
 import re
 from datetime import datetime, timedelta
-from zoneinfo import ZoneInfo
+from typing import TYPE_CHECKING
 
 from aiflow_core.clock import to_datetime, to_ms
 from aiflow_core.errors import DefinitionError, UsageError
+
+if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
 
 _LONGEST = timedelta(days=3660)
 
@@ -66,6 +69,8 @@ def next_fire(expression: str, after_ms: int, time_zone: str = "UTC") -> int | N
     if kind == "interval":
         period = _interval(rest)
         return None if period is None else after_ms + round(period.total_seconds() * 1000)
+    from zoneinfo import ZoneInfo
+
     from croniter import CroniterBadDateError, croniter
 
     try:
@@ -76,7 +81,7 @@ def next_fire(expression: str, after_ms: int, time_zone: str = "UTC") -> int | N
         return None
 
 
-def _next_in(zone: ZoneInfo, cron: str, after_ms: int) -> int:
+def _next_in(zone: "ZoneInfo", cron: str, after_ms: int) -> int:
     """The first moment at which the clock of a time zone shows what the expression says."""
     from croniter import croniter
 

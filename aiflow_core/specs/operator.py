@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from aiflow_core.errors import UsageError
 from aiflow_core.model.context import (
@@ -25,13 +25,15 @@ from aiflow_core.model.parameters import fill, mentions_event
 from aiflow_core.model.serialization import is_plain
 from aiflow_core.model.status import TaskStatus
 from aiflow_core.model.workflow import Task, TaskConfig, Workflow
-from aiflow_core.specs.scheduler import Scheduler, StateOperations, offers
+
+if TYPE_CHECKING:
+    from aiflow_core.specs.scheduler import Scheduler, StateOperations
 
 ENTRY_POINT_GROUP = "aiflow.operator"
 
 
 @contextmanager
-def _no_server() -> Iterator[Scheduler]:
+def _no_server() -> "Iterator[Scheduler]":
     raise UsageError("This task was not started by AIFlow, and has no server to ask.")
     yield
 
@@ -50,7 +52,7 @@ class TaskContext(Context):
     workflow_name: str
     workflow: Workflow | None = None
     events: tuple[Event, ...] = ()
-    server: Callable[[], AbstractContextManager[Scheduler]] = _no_server
+    server: "Callable[[], AbstractContextManager[Scheduler]]" = _no_server
 
     @property
     def task_execution_key(self) -> TaskExecutionKey:
@@ -92,7 +94,10 @@ class _ServerState(ValueState):
         self.update(None)
 
     @contextmanager
-    def _states(self) -> Iterator[StateOperations]:
+    def _states(self) -> "Iterator[StateOperations]":
+        # Late: the processes of tasks start faster without, and few tasks ask.
+        from aiflow_core.specs.scheduler import StateOperations, offers
+
         contract = StateOperations
         with self._context.server() as scheduler:
             # mypy wants a class that can be constructed; a contract is just what is asked for.
