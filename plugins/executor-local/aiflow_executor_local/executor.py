@@ -34,7 +34,7 @@ from aiflow_executor_local import groups
 from aiflow_executor_local.lease import LOST
 from aiflow_executor_local.log_lines import LogLines
 from aiflow_executor_local.messages import Job, Renewal, Warmup, needs_bundle
-from aiflow_executor_local.run_directory import RunDirectory, is_held
+from aiflow_executor_local.run_directory import RunDirectory, drafts, is_held
 from aiflow_executor_local.slots import Slots
 from aiflow_executor_local.zygotes import Zygote, Zygotes
 
@@ -129,6 +129,7 @@ class LocalExecutor(Executor, TellsLoad):
         self._zygotes = Zygotes(
             [self._python, "-P", "-m", "aiflow_executor_local.zygote"],
             [
+                str(self._home),
                 str(self._idle_children),
                 self._orphans,
                 str(self._stop_grace),
@@ -501,7 +502,7 @@ class LocalExecutor(Executor, TellsLoad):
     async def _remove_old_results(self) -> None:
         """The scheduler does not say when it has made a report durable; so they are kept long."""
         before = self._clock.now_ms() - self._keep_results * _DAY_MS
-        await asyncio.to_thread(_remove_finished, self._home / "run", before)
+        await asyncio.to_thread(_remove_finished, self._home, before)
 
     async def _forget(self, execution_id: int) -> None:
         if any(key.workflow_execution_id == execution_id for key in self._attempts):
@@ -567,7 +568,11 @@ def _is_alive(directories: list[Path]) -> bool:
     return any(is_held(lock) for directory in directories for lock in directory.glob("*/lock"))
 
 
-def _remove_finished(runs: Path, before_ms: float) -> None:
-    for directory in runs.glob("*/*/result.json"):
-        if directory.stat().st_mtime * 1000 < before_ms:
-            shutil.rmtree(directory.parent, ignore_errors=True)
+def _remove_finished(home: Path, before_ms: float) -> None:
+    """The run directories of attempts that are over, and what they never came to be."""
+    for result in (home / "run").glob("*/*/result.json"):
+        if result.stat().st_mtime * 1000 < before_ms:
+            shutil.rmtree(result.parent, ignore_errors=True)
+    for draft in drafts(home).glob("*"):
+        if draft.stat().st_mtime * 1000 < before_ms and not is_held(draft / "lock"):
+            shutil.rmtree(draft, ignore_errors=True)

@@ -34,6 +34,7 @@ from aiflow_core.model.workflow import check_name
 # struct flock of Linux: type, whence, start, length, pid.
 _FLOCK = struct.Struct("hhqqi4x")
 _ATTEMPT, _ZYGOTE = 0, 1
+_EVENTS = "events.jsonl"
 
 
 class RunDirectory:
@@ -42,8 +43,9 @@ class RunDirectory:
     def __init__(self, home: str | Path, key: AttemptKey) -> None:
         check_name("task", key.task_name)
         self.key = key
+        self._home = Path(home)
         self.path = (
-            Path(home)
+            self._home
             / "run"
             / str(int(key.workflow_execution_id))
             / f"{key.task_name}.{int(key.sequence_number)}.{int(key.try_number)}"
@@ -51,41 +53,41 @@ class RunDirectory:
 
     @property
     def events_file(self) -> Path:
-        return self.path / "events.jsonl"
+        return self.path / _EVENTS
 
     def exists(self) -> bool:
         """Whether the attempt was ever started."""
         return self.path.exists()
 
-    def claim(self) -> int | None:
+    def claim(self, draft: "Draft | None" = None) -> int | None:
         """Start the attempt: of all who try, one succeeds and is given the open lock, which it
-        holds until it closes the descriptor or ends."""
-        draft = f"{self.path.parent}/.{self.path.name}.{uuid.uuid4().hex}"
-        try:
-            os.mkdir(draft)
-        except FileNotFoundError:
-            os.makedirs(draft)
-        lock = os.open(f"{draft}/lock", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        os.write(lock, str(os.getpid()).encode())
-        self._hold(lock, _ATTEMPT)
+        holds until it closes the descriptor or ends.
+
+        Args:
+            draft: made before by this process, which saves the time now.
+        """
+        draft = draft or Draft(self._home)
         try:
             # Never replaces: the other's directory is not empty.
             crash_point("run_directory.claim.before")
-            os.rename(draft, self.path)
+            try:
+                os.rename(draft.path, self.path)
+            except FileNotFoundError:
+                os.makedirs(self.path.parent, exist_ok=True)
+                os.rename(draft.path, self.path)
             crash_point("run_directory.claim.after")
         except OSError as error:
-            os.close(lock)
-            shutil.rmtree(draft)
+            draft.discard()
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
             return None
-        return lock
+        return draft.lock
 
     def keep(self) -> int:
         """Hold the lock beside the attempt's process, so that nobody takes the attempt for over
         before its zygote has cleaned up after it. Returns the descriptor to close then."""
         lock = os.open(self.path / "lock", os.O_RDWR | os.O_CLOEXEC)
-        self._hold(lock, _ZYGOTE)
+        _hold(lock, _ZYGOTE)
         return lock
 
     def holder(self) -> int | None:
@@ -135,11 +137,11 @@ class RunDirectory:
 
     def finish(self, report: AttemptReport) -> None:
         """Write the final report; nobody sees half of it."""
-        draft = f"{self.path}/result.{os.getpid()}"
+        draft = self.path / _result_draft()
         with open(draft, "wb") as file:
             file.write(encode(report))
         crash_point("run_directory.result.before")
-        os.rename(draft, f"{self.path}/result.json")
+        os.rename(draft, self.path / "result.json")
         crash_point("run_directory.result.after")
 
     def result(self) -> AttemptReport | None:
@@ -172,16 +174,60 @@ class RunDirectory:
             os.close(lock)
         return True
 
-    def _hold(self, lock: int, byte: int) -> None:
-        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
-
     def _owner(self, start: int, length: int) -> int | None:
         return _owner_of(self.path / "lock", start, length)
+
+
+class Draft:
+    """A run directory that is no attempt's yet. It has the files that each attempt writes, empty,
+    because to make a file takes longer than to fill it; and its process holds the lock.
+
+    Attributes:
+        path: `<home>/run/.drafts/<random>`.
+        lock: the open lock.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self.path = drafts(home) / uuid.uuid4().hex
+        os.makedirs(self.path)
+        try:
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            self.lock = os.open(self.path / "lock", flags, 0o600)
+            os.write(self.lock, str(os.getpid()).encode())
+            _hold(self.lock, _ATTEMPT)
+            for name in (_EVENTS, _result_draft()):
+                open(self.path / name, "xb").close()
+        except OSError:
+            shutil.rmtree(self.path, ignore_errors=True)
+            raise
+
+    @property
+    def events_file(self) -> Path:
+        return self.path / _EVENTS
+
+    def discard(self) -> None:
+        """Remove it; the lock is given back."""
+        os.close(self.lock)
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def drafts(home: Path) -> Path:
+    """Where drafts are; the ones whose process was killed stay there."""
+    return home / "run" / ".drafts"
 
 
 def is_held(lock: Path) -> bool:
     """Whether somebody holds the lock of a run directory; not to be asked by one who may."""
     return _owner_of(lock, start=0, length=0) is not None
+
+
+def _hold(lock: int, byte: int) -> None:
+    fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
+
+
+def _result_draft() -> str:
+    """What this process's result is called until it is whole."""
+    return f"result.{os.getpid()}"
 
 
 def _owner_of(path: Path, start: int, length: int) -> int | None:

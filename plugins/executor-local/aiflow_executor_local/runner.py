@@ -10,7 +10,6 @@ import select
 import signal
 import socket
 import sys
-import tempfile
 import threading
 import traceback
 from pathlib import Path
@@ -18,7 +17,7 @@ from types import FrameType
 from typing import NoReturn
 
 from aiflow_core.bundle import find_workflow, load_bundle
-from aiflow_core.crash import crash_point, passing
+from aiflow_core.crash import crash_point
 from aiflow_core.current import server
 from aiflow_core.deployment import log_file
 from aiflow_core.errors import AIFlowError, DefinitionError
@@ -29,60 +28,60 @@ from aiflow_core.model.execution import (
     RunningTask,
     write_events,
 )
-from aiflow_core.model.serialization import decode
+from aiflow_core.model.serialization import decode, encode
 from aiflow_core.model.status import TaskStatus
 from aiflow_core.model.workflow import Workflow
 from aiflow_core.specs.operator import AttemptStopped, Operator, TaskContext
 from aiflow_executor_local import groups
 from aiflow_executor_local.lease import Deadline
 from aiflow_executor_local.messages import DONE, RUNNING, TAKEN, Job, needs_bundle
-from aiflow_executor_local.run_directory import RunDirectory
+from aiflow_executor_local.run_directory import Draft, RunDirectory
 from aiflow_executor_local.workspace import working_copy
 
 LOG_FORMAT = "[%(asctime)s - %(filename)s:%(lineno)d [%(threadName)s] - %(levelname)s: %(message)s]"
 _REASON_LENGTH = 2000
-_REHEARSAL = "from aiflow_core import Workflow\nworkflow = Workflow('rehearsal')\n"
+_REHEARSAL = Path(__file__).with_name("rehearsal.py")
+_NO_ATTEMPT = AttemptKey(workflow_execution_id=0, task_name="rehearsal", sequence_number=0)
 
 log = logging.getLogger("aiflow.task")
 
 
-def serve(zygote: socket.socket, deadline: Deadline) -> NoReturn:
+def serve(zygote: socket.socket, deadline: Deadline, home: Path) -> NoReturn:
     """Wait for a job, run it, and end the process. Ends at once when the zygote does not want it
-    any more; does not begin with the user's code when the deadline has passed."""
+    any more; does not begin with the user's code when the deadline has passed. `home` is that of
+    the jobs to come."""
     groups.inherit_orphans()
     atexit._clear()  # what the zygote registered is the zygote's to run
     crash_point("runner.job.before")
-    if not select.select([zygote], [], [], 0)[0]:
-        with passing(lambda name: None):  # only attempts come to the points at which tests crash
-            _rehearse()
+    draft = None
+    # Without a draft the attempt makes its directory itself, and says why it cannot.
+    with contextlib.suppress(OSError):
+        draft = Draft(home)
+        if not select.select([zygote], [], [], 0)[0]:
+            _rehearse(draft)
     data = b""
     while not data.endswith(b"\n"):
         received = zygote.recv(65536)
         if not received:
+            if draft is not None:
+                draft.discard()
             os._exit(0)
         data += received
     crash_point("runner.job.after")
-    _run(decode(data, Job), zygote, deadline)
+    _run(decode(data, Job), draft, zygote, deadline)
 
 
-def _rehearse() -> None:
+def _rehearse(draft: Draft) -> None:
     """Go through the motions of an attempt. The first time takes a forked process four times as
     long as the second, because it must copy every page of memory that it touches; better now than
     when a task waits."""
-    key = AttemptKey(workflow_execution_id=0, task_name="rehearsal", sequence_number=0)
-    with tempfile.TemporaryDirectory() as directory:
-        entry = Path(directory, "rehearsal.py")
-        entry.write_text(_REHEARSAL)
-        run = RunDirectory(directory, key)
-        lock = run.claim()
-        _open_log(Path(os.devnull))
-        load_bundle(directory, entry.name)
-        # Not `forget`: looking at every module that is loaded touches what no task needs.
-        del sys.modules[entry.stem]
-        sys.path.remove(directory)
-        run.finish(AttemptReport(key=key, status=TaskStatus.SUCCESS))
-        assert lock is not None
-        os.close(lock)
+    _open_log(Path(os.devnull))
+    load_bundle(_REHEARSAL.parent, _REHEARSAL.name)
+    # Not `forget`: looking at every module that is loaded touches what no task needs.
+    del sys.modules[_REHEARSAL.stem]
+    sys.path.remove(str(_REHEARSAL.parent))
+    write_events(draft.events_file, ())
+    encode(AttemptReport(key=_NO_ATTEMPT, status=TaskStatus.SUCCESS))
 
 
 @functools.cache
@@ -94,12 +93,12 @@ def operator_class(name: str) -> type[Operator]:
     return driver_class("aiflow.operator", name)
 
 
-def _run(job: Job, zygote: socket.socket, deadline: Deadline) -> NoReturn:
+def _run(job: Job, draft: Draft | None, zygote: socket.socket, deadline: Deadline) -> NoReturn:
     leader = os.getpid()
     run = RunDirectory(job.home, job.request.key)
     # The descriptor stays open, and so the lock held, for as long as this process lives.
     crash_point("runner.claim.before")
-    lock = run.claim()
+    lock = run.claim(draft)
     crash_point("runner.claim.after")
     if lock is None:
         zygote.sendall(TAKEN)
@@ -296,4 +295,5 @@ def _clean(text: str) -> str:
 
 
 if __name__ == "__main__":
-    serve(socket.socket(fileno=int(sys.argv[1])), Deadline(int(sys.argv[2])))
+    _, channel, time_limit, place = sys.argv
+    serve(socket.socket(fileno=int(channel)), Deadline(int(time_limit)), Path(place))

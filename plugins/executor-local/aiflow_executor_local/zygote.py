@@ -17,6 +17,7 @@ import socket
 import sys
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 from aiflow_core.bundle import forget, load_bundle
@@ -54,9 +55,10 @@ log = logging.getLogger(__name__)
 def main() -> None:
     _detach()
     logging.basicConfig(format="[%(asctime)s - %(process)d - %(levelname)s: %(message)s]")
-    _, executor, idle, orphans, grace, start_timeout = sys.argv
+    _, executor, home, idle, orphans, grace, start_timeout = sys.argv
     zygote = Zygote(
         socket.socket(fileno=int(executor)),
+        Path(home),
         idle_children=int(idle),
         stop_orphans=orphans == "stop",
         stop_grace=float(grace),
@@ -94,12 +96,14 @@ class Zygote:
     def __init__(
         self,
         executor: socket.socket,
+        home: Path,
         *,
         idle_children: int,
         stop_orphans: bool,
         stop_grace: float,
     ) -> None:
         self._executor = executor
+        self._home = home
         self._idle_children = idle_children
         self._stop_orphans = stop_orphans
         self._stop_grace = stop_grace
@@ -288,7 +292,7 @@ class Zygote:
                 inherited.close()
             for sibling in (*self._idle, *self._busy.values(), *self._dying):
                 sibling.close()
-            runner.serve(channel, self._deadline)
+            runner.serve(channel, self._deadline, self._home)
         except BaseException:
             log.exception("A child failed outside of its task")
         finally:
@@ -299,7 +303,8 @@ class Zygote:
         inherited = theirs.detach(), os.dup(self._deadline.descriptor)
         for descriptor in inherited:
             os.set_inheritable(descriptor, True)
-        command = [sys.executable, "-P", "-m", runner.__name__, *map(str, inherited)]
+        arguments = map(str, (*inherited, self._home))
+        command = [sys.executable, "-P", "-m", runner.__name__, *arguments]
         crash_point("zygote.spawn.before")
         pid = os.posix_spawn(sys.executable, command, os.environ, setsid=True)
         crash_point("zygote.spawn.after")

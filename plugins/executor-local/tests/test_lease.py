@@ -209,9 +209,10 @@ def test_a_process_that_slept_does_not_begin_after_its_time(stage: Stage, is_lat
     deadline.set(Clock().monotonic() + (-0.001 if is_late else DEADLINE))
     request = stage.request("quick")
     inherited = theirs.fileno(), deadline.descriptor
+    command = [sys.executable, "-P", "-m", "aiflow_executor_local.runner"]
     with ours, theirs:
         child = subprocess.Popen(
-            [sys.executable, "-P", "-m", "aiflow_executor_local.runner", *map(str, inherited)],
+            [*command, *map(str, inherited), str(stage.home / "aiflow")],
             pass_fds=inherited,
             start_new_session=True,
         )
@@ -231,7 +232,7 @@ def test_a_zygote_does_not_wait_for_an_executor_that_does_not_listen(stage: Stag
     ours, theirs = socket.socketpair()
     with ours, theirs:
         command = [sys.executable, "-P", "-m", "aiflow_executor_local.zygote"]
-        settings = ["2", "keep", "10", "300"]
+        settings = [str(stage.home / "aiflow"), "2", "keep", "10", "300"]
         subprocess.run(
             [*command, str(theirs.fileno()), *settings], pass_fds=[theirs.fileno()], check=True
         )

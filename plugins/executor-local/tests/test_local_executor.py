@@ -1,6 +1,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import textwrap
 import time
 from contextlib import ExitStack
@@ -25,7 +27,7 @@ from aiflow_core.testing.executor import (
     wait_until,
 )
 from aiflow_executor_local.executor import LocalExecutor
-from aiflow_executor_local.run_directory import RunDirectory
+from aiflow_executor_local.run_directory import Draft, RunDirectory, drafts
 
 
 def from_definition(operator: str, number: int = 1, **params: object) -> AttemptRequest:
@@ -368,6 +370,29 @@ class TestLocalExecutor(ExecutorContract):
         assert directories[1].exists()
         assert directories[2].exists()
 
+    def test_what_a_process_made_for_a_task_that_never_came_ends_with_it(
+        self, stage: Stage
+    ) -> None:
+        place = drafts(stage.home / "aiflow")
+        stage.final(stage.submit("quick"))
+        wait_until(lambda: any(place.glob("*/lock")), "a process waits for the next task")
+
+        stage.restart()
+
+        wait_until(lambda: not any(place.iterdir()), "it is gone")
+
+    def test_what_a_killed_process_made_is_removed_after_some_days(self, stage: Stage) -> None:
+        old, recent = (Draft(stage.home / "aiflow") for _ in range(2))
+        for draft in (old, recent):
+            os.close(draft.lock)
+        now = stage.clock.now_ms() / 1000
+        os.utime(old.path, (now, now - 8 * 24 * 3600))
+
+        stage.restart()
+
+        wait_until(lambda: not old.path.exists(), "the old one is removed")
+        assert recent.path.exists()
+
 
 class other_executor(ExitStack):
     """An executor on the same stage, beside the one that the stage has."""
@@ -397,3 +422,20 @@ def start_host(stage: Stage, requests: list[AttemptRequest], **settings: object)
     for request in requests:
         host.submit(request)
     return host
+
+
+def test_a_zygote_imports_nothing_that_tasks_do_not_need() -> None:
+    """Each page of it costs every task some of its time."""
+    code = """
+import sys
+import aiflow_executor_local.zygote
+import aiflow_operator_python.operator
+print(*sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    late = {
+        *("aiflow_core.archive", "aiflow_core.specs.blob_manager", "aiflow_core.specs.scheduler"),
+        *("asyncio", "concurrent.futures", "email", "importlib.metadata", "zipfile", "zoneinfo"),
+    }
+    assert not late & set(done.stdout.split())
