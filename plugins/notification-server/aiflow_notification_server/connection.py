@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import grpc
 
@@ -58,6 +58,18 @@ class Backoff:
         return pause
 
 
+class Way(NamedTuple):
+    """How a call went.
+
+    Attributes:
+        uri: the server that is called.
+        returns: how often one had come back before.
+    """
+
+    uri: str
+    returns: int
+
+
 class Connection:
     """Calls the servers of `server_uri`, `host:port` or several of these with commas between.
 
@@ -76,6 +88,7 @@ class Connection:
         self._clock = clock
         self._lock = threading.Lock()
         self._away = False
+        self._returns = 0
         self._closed = threading.Event()
         self._uris = self._named
         self._current = self._named[0]
@@ -113,12 +126,12 @@ class Connection:
                 self.answered()
                 return answer
 
-    def open_stream(self, method: str, request: Any) -> tuple[str, Any]:
-        """The call of a method that streams, and the server that is called. Errors of the one go
-        through `failed` with the other."""
-        uri, stub = self._server()
+    def open_stream(self, method: str, request: Any) -> tuple[Way, Any]:
+        """The call of a method that streams, and the way it goes. Errors of the one go through
+        `failed` with the other."""
+        way, stub = self._server()
         try:
-            return uri, getattr(stub, method)(request)
+            return way, getattr(stub, method)(request)
         except ValueError as error:  # what gRPC says of a closed channel
             raise self._was_closed() from error
 
@@ -128,27 +141,31 @@ class Connection:
             with self._lock:
                 if self._away:
                     self._away = False
+                    self._returns += 1
                     log.info("The notification server at %s is back", self._current)
         if not self._has_asked:
             self._ask_for_others()
 
-    def failed(self, error: grpc.RpcError, uri: str) -> AIFlowError:
-        """The error that a failed call of that server stands for. When it is one of reaching it,
-        the next call goes to the next server."""
+    def failed(self, error: grpc.RpcError, way: Way) -> AIFlowError:
+        """The error that a failed call stands for. When it is one of reaching the server, the next
+        call goes to the next one."""
         if self._closed.is_set():
             return self._was_closed()
         problem = from_status(error, ",".join(self._uris))
         if isinstance(problem, UnavailableError):
             with self._lock:
-                if not self._away:
-                    self._away = True
-                    log.warning(
-                        "Trying the notification server at %s again: %s", uri, error.details()
-                    )
-                if uri == self._current:  # or another call has failed there before this one
-                    self._has_asked = False
-                    self._current = self._after(uri)
+                # What began before a return says nothing of the time after it, however late it
+                # fails; and of a server that was left after another call's failure, no more.
+                if way.returns == self._returns and way.uri == self._current:
+                    self._leave(way.uri, error.details())
         return problem
+
+    def _leave(self, uri: str, why: str | None) -> None:
+        if not self._away:
+            self._away = True
+            log.warning("Trying the notification server at %s again: %s", uri, why)
+        self._has_asked = False
+        self._current = self._after(uri)
 
     def close(self) -> None:
         """Cut every call. Idempotent."""
@@ -158,8 +175,9 @@ class Connection:
         for channel, _ in lines:
             channel.close()
 
-    def _server(self) -> tuple[str, Any]:
-        """The server to call now and its stub. Its channel is opened when it is first needed."""
+    def _server(self) -> tuple[Way, Any]:
+        """The way to the server to call now, and its stub; the channel is opened when it is first
+        needed."""
         with self._lock:
             if self._closed.is_set():
                 raise self._was_closed()
@@ -168,7 +186,7 @@ class Connection:
                 channel = grpc.insecure_channel(uri, options=_OPTIONS)
                 stub = NotificationServiceStub(channel)  # type: ignore[no-untyped-call]  # generated
                 self._lines[uri] = channel, stub
-            return uri, self._lines[uri][1]
+            return Way(uri, self._returns), self._lines[uri][1]
 
     def _after(self, uri: str) -> str:
         """The server to try after that one, which may have gone from the list."""
@@ -195,11 +213,11 @@ class Connection:
                 self._uris = [*self._named, *(uri for uri in members if uri not in self._named)]
 
     def _try(self, method: str, request: Any, timeout: float, read: Callable[[Any], T]) -> T:
-        uri, stub = self._server()
+        way, stub = self._server()
         try:
             return read(getattr(stub, method)(request, timeout=timeout))
         except grpc.RpcError as error:
-            raise self.failed(error, uri) from error
+            raise self.failed(error, way) from error
         except ValueError as error:
             raise self._was_closed() from error
 

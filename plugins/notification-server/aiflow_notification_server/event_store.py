@@ -13,7 +13,7 @@ from aiflow_core.clock import Clock
 from aiflow_core.errors import UnavailableError
 from aiflow_core.model.event import EVERYTHING, Event, EventFilter, new_event_id
 from aiflow_core.specs.event_store import EventStore, Subscription, check_event
-from aiflow_notification_server.connection import Backoff, Connection
+from aiflow_notification_server.connection import Backoff, Connection, Way
 from aiflow_notification_server.protocol import notification_service_pb2 as pb
 from aiflow_notification_server.protocol.conversion import (
     event_from_proto,
@@ -119,7 +119,7 @@ class RemoteSubscription(Subscription):
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._stream: Any = None
-        self._server = ""  # to which the stream goes
+        self._way = Way("", 0)  # that the stream goes
         self._is_ahead = False
 
     def __iter__(self) -> Iterator[list[Event]]:
@@ -135,7 +135,7 @@ class RemoteSubscription(Subscription):
             except grpc.RpcError as error:
                 if self._has_ended():
                     return
-                problem = self._connection.failed(error, self._server)
+                problem = self._connection.failed(error, self._way)
                 if not isinstance(problem, UnavailableError):
                     raise problem from error
             finally:
@@ -156,7 +156,7 @@ class RemoteSubscription(Subscription):
         )
         with self._lock:
             if not self._has_ended():
-                self._server, self._stream = self._connection.open_stream("subscribe", request)
+                self._way, self._stream = self._connection.open_stream("subscribe", request)
             return self._stream or ()
 
     def _cancel(self) -> None:

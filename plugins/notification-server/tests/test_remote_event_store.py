@@ -4,17 +4,20 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 
 import grpc
 import pytest
 
+from aiflow_core.clock import Clock
 from aiflow_core.errors import AIFlowError, ConfigError, UnavailableError
 from aiflow_core.model.event import Event, EventFilter
 from aiflow_core.specs.event_store import EventStore
 from aiflow_core.testing.event_store import EventStoreContract, Follower, MemoryEventStore
+from aiflow_notification_server.connection import Connection
 from aiflow_notification_server.endpoint import NotificationEndpoint
 from aiflow_notification_server.event_store import RemoteEventStore
+from aiflow_notification_server.protocol import notification_service_pb2 as pb
 
 
 class TestRemoteEventStore(EventStoreContract):
@@ -113,6 +116,37 @@ def test_it_says_once_that_the_server_is_away_and_once_that_it_is_back(
     said = [record.getMessage() for record in caplog.records]
     assert len([line for line in said if "again" in line]) == 1
     assert len([line for line in said if "is back" in line]) == 1
+
+
+class Lost(grpc.RpcError):
+    """What a call fails with whose server went away."""
+
+    def code(self) -> grpc.StatusCode:
+        return grpc.StatusCode.UNAVAILABLE
+
+    def details(self) -> str:
+        return "it was lost"
+
+    def trailing_metadata(self) -> None:
+        return None
+
+
+def test_a_call_from_before_a_return_that_fails_after_it_says_nothing_of_the_server(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "aiflow_notification_server")
+    with closing(Connection(f"{server.address},127.0.0.1:1", 10.0, Clock())) as connection:
+        way, _ = connection.open_stream("subscribe", pb.SubscribeRequest())
+        connection.failed(Lost(), way)
+        connection.call("getHead", pb.GetHeadRequest())
+
+        connection.failed(Lost(), way)
+
+        assert connection.open_stream("subscribe", pb.SubscribeRequest())[0].uri == server.address
+    assert [record.getMessage() for record in caplog.records] == [
+        f"Trying the notification server at {server.address} again: it was lost",
+        f"The notification server at {server.address} is back",
+    ]
 
 
 def test_a_server_that_stays_away_is_reported_with_what_to_do(server: Server) -> None:
