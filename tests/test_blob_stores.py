@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +16,8 @@ from aiflow_core.testing.stores.oss import oss_server
 from aiflow_core.testing.stores.s3 import s3_server
 from aiflow_core.testing.stores.sftp import sftp_server
 from aiflow_core.testing.stores.webhdfs import SUPERUSER, webhdfs_server
+
+from .blocks import codes
 
 QUICKSTART = Path(__file__).parent.parent / "examples" / "quickstart" / "workflow.py"
 AIFLOW = Path(sys.executable).parent / "aiflow"
@@ -103,18 +104,15 @@ print([name for name in {LIBRARIES} if name in sys.modules])
 
 
 def test_the_code_of_the_how_to_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    page = Path(__file__).parent.parent / "docs" / "how-to" / "blob-managers.md"
     monkeypatch.setenv("AIFLOW_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "model.bin").write_text("model")
     (tmp_path / "my_project").mkdir()
     (tmp_path / "my_project" / "workflow.py").touch()
     names: dict[str, Any] = {}
-    blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
-    for block in blocks:
-        exec(block, names)
+    for code in codes("how-to/blob-managers.md", "python"):
+        exec(code, names)
 
-    assert len(blocks) == 4
     assert names["path"].read_text() == "model"
     assert (Path(names["directory"]) / "workflow.py").is_file()
     (left,) = names["blobs"].list_blobs()

@@ -9,6 +9,7 @@ import pytest
 from aiflow_core.config import ClientSettings, ProjectSettings, ServerSettings, Settings
 from aiflow_core.model.workflow import TaskConfig
 
+from .blocks import codes
 from .reference import pages
 
 ROOT = Path(__file__).parent.parent
@@ -54,10 +55,16 @@ def test_every_link_within_the_repository_leads_somewhere(page: Path) -> None:
     assert not [link for link in links if not (page.parent / link).exists()]
 
 
-@pytest.mark.parametrize("example", ["online_ml", "quickstart"])
-def test_the_code_that_a_tutorial_shows_is_the_code_of_the_example(example: str) -> None:
+@pytest.mark.parametrize(
+    ("page", "example"),
+    [
+        ("README.md", "online_ml"),
+        ("tutorial/online-ml.md", "online_ml"),
+        ("tutorial/quickstart.md", "quickstart"),
+    ],
+)
+def test_the_code_that_a_page_shows_is_the_code_of_the_example(page: str, example: str) -> None:
     code = (ROOT / "examples" / example / "workflow.py").read_text()
-    tutorial = (DOCS / "tutorial" / f"{example.replace('_', '-')}.md").read_text()
-    for block in re.findall(r"```python\n(.*?)```", tutorial, re.DOTALL):
+    for block in codes(page, "python"):
         for line in block.splitlines():
             assert line.strip() in code

@@ -18,13 +18,11 @@ from aiflow_core.model.workflow import TaskDefinition
 from aiflow_hooks_metrics.hooks import Metrics
 from aiflow_hooks_otel.hooks import Traces
 
+from .blocks import codes
+
 DOCS = Path(__file__).parent.parent / "docs"
 HOOKS = (DOCS / "reference" / "hooks.md").read_text()
 OBSERVE = (DOCS / "how-to" / "observe.md").read_text()
-
-
-def blocks(text: str, language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
 def test_every_hook_is_listed_with_what_it_is_told() -> None:
@@ -47,8 +45,8 @@ def test_what_is_asked_is_said_to_be() -> None:
 
 
 def test_the_observer_of_the_reference_does_what_it_says() -> None:
-    (code,) = blocks(HOOKS, "python")
-    (settings,) = blocks(HOOKS, "yaml")
+    (code,) = codes("reference/hooks.md", "python")
+    (settings,) = codes("reference/hooks.md", "yaml")
     scope: dict[str, object] = {}
     exec(code, scope)
     configured = msgspec.convert(yaml.safe_load(settings), ProjectSettings).hooks["budget"]
@@ -75,8 +73,8 @@ def test_every_setting_is_in_the_reference() -> None:
 
 
 def test_the_settings_that_the_pages_show_are_some() -> None:
-    pages = [OBSERVE, (DOCS / "reference" / "configuration.md").read_text()]
-    shown = [yaml.safe_load(block) for page in pages for block in blocks(page, "yaml")]
+    pages = ["how-to/observe.md", "reference/configuration.md"]
+    shown = [yaml.safe_load(code) for page in pages for code in codes(page, "yaml")]
     projects = [
         msgspec.convert(settings, ProjectSettings) for settings in shown if "hooks" in settings
     ]

@@ -1,14 +1,14 @@
 """The workflows of the page about patterns do what it says, each run as a file of its own."""
 
-import re
 from pathlib import Path
 
 import pytest
 
+from .blocks import codes
 from .test_examples import lines_of, run_file
 
 PAGE = Path(__file__).parent.parent / "docs" / "how-to" / "event-algebra.md"
-WORKFLOWS = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+WORKFLOWS = codes("how-to/event-algebra.md", "python")[:3]
 
 SAID = [
     ("aggregate", ["hour 10: 60 files"]),

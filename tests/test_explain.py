@@ -3,7 +3,6 @@ programs read them."""
 
 import json
 import os
-import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,9 +17,10 @@ from aiflow_core.app import App
 from aiflow_core.cli import aiflow
 from aiflow_core.plugins import make
 
-PAGE = (Path(__file__).parent.parent / "docs" / "how-to" / "explain.md").read_text()
-BLOCKS = re.findall(r"```(\w*)\n(.*?)```", PAGE, re.DOTALL)
-FILE, SCRIPT = [code for language, code in BLOCKS if language == "python"]
+from .blocks import codes
+
+PAGE = "how-to/explain.md"
+FILE, SCRIPT = codes(PAGE, "python")
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def plain(*words: object) -> Any:
 
 
 def test_the_commands_of_the_manual_answer(deployment: int) -> None:
-    lines = [line for language, code in BLOCKS if not language for line in code.splitlines()]
+    lines = [line for code in codes(PAGE, "bash") for line in code.splitlines()]
 
     assert len(lines) == 5
     for line in lines:

@@ -1,7 +1,6 @@
 """`aiflow workflow simulate`: what a workflow file would do, without any server."""
 
 import json
-import re
 import shlex
 import subprocess
 import sys
@@ -13,6 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from aiflow_core.cli import aiflow
+
+from .blocks import codes
 
 FILE = """
 from aiflow_core import Condition, TaskAction, Workflow
@@ -190,12 +191,11 @@ def test_what_cannot_be_is_said(shell: Shell) -> None:
 
 
 def test_the_manual_is_as_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    page = Path(__file__).parent.parent / "docs" / "how-to" / "test-a-workflow.md"
-    blocks = re.findall(r"```(\w*)\n(.*?)```", page.read_text(), re.DOTALL)
-    workflow, tests = [code for language, code in blocks if language == "python"]
-    (events,) = [code for language, code in blocks if language == "json"]
-    (commands,) = [code for language, code in blocks if not language]
-    message = next(code for language, code in blocks if language == "text")
+    page = "how-to/test-a-workflow.md"
+    workflow, tests = codes(page, "python")
+    (events,) = codes(page, "json")
+    commands, _ = codes(page, "bash")
+    (message,) = codes(page, "text")
     failing = """
         def test_that_fails(aiflow_workflow):
             flow = aiflow_workflow("workflow.py")
