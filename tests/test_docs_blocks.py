@@ -176,7 +176,7 @@ class Reader:
     def _python(self, block: Block, code: str) -> None:
         if block.file:
             Path(block.file).write_text(code)
-            rest = [b for b in blocks(block.page, "bash") if b.line > block.line]
+            rest = [b for b in executed_here(block.page) if b.line > block.line]
             assert any(block.file in b.code for b in rest), f"nobody executes {block.file}"
             return
         with io.StringIO() as printed, redirect_stdout(printed):
@@ -274,6 +274,11 @@ def an_upload(page: str, name: str) -> Callable[[Reader], None]:
     return upload
 
 
+def two_servers_started(reader: Reader) -> None:
+    reader.types("notification db init && notification server start -d")
+    reader.types("aiflow config init && aiflow db init && aiflow server start -d")
+
+
 def homes_of_0_4(reader: Reader) -> None:
     """As 0.4 leaves them: its settings with what they were by default, databases, an upload."""
     home, notification_home = (Path(os.environ[name]) for name in HOMES)
@@ -325,7 +330,7 @@ server_address: localhost:50051
 blob_manager:
   blob_manager_class: ai_flow.blob_manager.impl.local_blob_manager.LocalBlobManager
   blob_manager_config:
-    root_directory: "{AIFLOW_HOME}/blob"
+    root_directory: ${AIFLOW_HOME}/blob
 """
 NOTIFICATION_OF_0_4 = """
 server_port: 50052
@@ -348,6 +353,7 @@ SCENES = {
         served=True, before=an_upload("how-to/event-algebra.md", "hourly")
     ),
     "how-to/from-0.4.md": Scene(before=homes_of_0_4),
+    "how-to/from-airflow.md": Scene(before=two_servers_started),
     "how-to/observe.md": Scene(served=True),
     "how-to/retention.md": Scene(served=True),
     "how-to/several-servers.md": Scene(served=True, before=two_notification_servers),
