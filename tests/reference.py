@@ -4,6 +4,7 @@ What stands above the mark in a page is written by hand; what follows is replace
 `tests/test_docs.py` says when that was forgotten.
 """
 
+import ast
 import inspect
 import re
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from .commands import commands, context_of, groups
 
 REFERENCE = Path(__file__).parent.parent / "docs" / "reference"
 MARK = "<!-- What follows is written by `nox -s reference`. -->\n"
+_WIDTH = 88  # characters of a line of code that the page has room for
 
 # Module and what it is for, in the order of the page.
 _CLIENTS = ("aiflow_notification_server.client", "Sending and reading events")
@@ -122,7 +124,7 @@ def _classes(module: ModuleType) -> list[str]:
 
 def _function(name: str, function: Callable[..., Any]) -> Iterator[str]:
     yield f"### {name}"
-    yield f"```python\n{name}{_signature(function)}\n```"
+    yield f"```python\n{_in_lines(name + _signature(function))}\n```"
     yield _paragraphs(inspect.getdoc(function) or "")
 
 
@@ -146,6 +148,33 @@ def _signature(function: Callable[..., Any], bound: bool = False) -> str:
         signature = signature.replace(parameters=parameters)
     text = re.sub(r"<(\w+)\.(\w+): '\w+'>", r"\1.\2", str(signature))
     return _without_modules(text.replace(str(Pattern), "Pattern"))
+
+
+def _in_lines(signature: str) -> str:
+    """One that is wider than the page has a line for each parameter."""
+    if len(signature) <= _WIDTH:
+        return signature
+    definition = ast.parse(f"def {signature}: ...").body[0]
+    assert isinstance(definition, ast.FunctionDef)
+    arguments = definition.args
+    first = [*arguments.posonlyargs, *arguments.args]
+    bare = [None] * (len(first) - len(arguments.defaults))
+    pairs = list(zip(first, [*bare, *arguments.defaults], strict=True))
+    lines = [_parameter(*pair) for pair in pairs]
+    if arguments.vararg:
+        lines.append(f"*{ast.unparse(arguments.vararg)}")
+    elif arguments.kwonlyargs:
+        lines.append("*")
+    lines += map(_parameter, arguments.kwonlyargs, arguments.kw_defaults)
+    if arguments.kwarg:
+        lines.append(f"**{ast.unparse(arguments.kwarg)}")
+    inside = "".join(f"    {line},\n" for line in lines)
+    returns = f" -> {ast.unparse(definition.returns)}" if definition.returns else ""
+    return f"{definition.name}(\n{inside}){returns}"
+
+
+def _parameter(name: ast.arg, default: ast.expr | None) -> str:
+    return ast.unparse(name) + (f" = {ast.unparse(default)}" if default else "")
 
 
 def _without_modules(text: str) -> str:
