@@ -289,12 +289,13 @@ def homes_of_0_4(reader: Reader) -> None:
     (notification_home / "notification_server.yaml").write_text(NOTIFICATION_OF_0_4)
     (home / "blob").mkdir()
     (home / "blob" / "nightly.zip").touch()
-    for database, table in (
-        (home / "aiflow.db", "namespace"),
-        (notification_home / "ns.db", "event_model"),
+    for database, names in (
+        (home / "aiflow.db", ("namespace", "workflow", "workflow_execution")),
+        (notification_home / "ns.db", ("event_model",)),
     ):
         with closing(sqlite3.connect(database)) as connection:
-            connection.execute(f"CREATE TABLE {table} (name VARCHAR(256))")
+            for name in names:
+                connection.execute(f"CREATE TABLE {name} (name VARCHAR(256))")
     address = os.environ["AIFLOW__SERVER__NOTIFICATION_SERVER_URI"]
     reader.replaces = {"localhost:50052": address}
 

@@ -17,11 +17,12 @@ from sqlalchemy import (
     case,
     delete,
     insert,
+    inspect,
     null,
     select,
     update,
 )
-from sqlalchemy.exc import DataError, IntegrityError
+from sqlalchemy.exc import DatabaseError, DataError, IntegrityError
 
 from aiflow_core.crash import crash_point
 from aiflow_core.database import (
@@ -36,9 +37,10 @@ from aiflow_core.database import (
     open_engine,
     reachable,
     reason,
+    shown,
     table_usage,
 )
-from aiflow_core.errors import AIFlowError, NotFoundError
+from aiflow_core.errors import AIFlowError, ConfigError, NotFoundError
 from aiflow_core.model.decision import Decision
 from aiflow_core.model.execution import (
     Namespace,
@@ -150,7 +152,23 @@ class Store:
     def initialize(self, revision: str = "head") -> None:
         """Make the tables, or bring them up to a revision, and the default namespace."""
         with reachable(self.uri):
-            migrate(self.engine, PACKAGE, revision)
+            try:
+                migrate(self.engine, PACKAGE, revision)
+            except DatabaseError as error:
+                if foreign := self._foreign_tables():
+                    raise ConfigError(
+                        f"The database {shown(self.uri)} has tables of something else already, as "
+                        f"AIFlow 0.4 makes them: {', '.join(foreign)}.",
+                        next_step="Name another one in `metadata_backend_uri`, or put this away.",
+                    ) from error
+                raise
+
+    def _foreign_tables(self) -> list[str]:
+        """The tables that have our names and are not ours."""
+        if found_revision(self.engine, PACKAGE) is not None:
+            return []
+        there = inspect(self.engine).get_table_names()
+        return sorted(tables.metadata.tables.keys() & set(there))
 
     def downgrade(self, revision: str) -> None:
         """Take the tables back to a revision; `base` removes them."""

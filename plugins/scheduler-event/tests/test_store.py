@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from aiflow_core.errors import ConfigError, NotFoundError
 from aiflow_core.model import algebra
@@ -393,6 +393,20 @@ class TestTables:
 
             store.check("aiflow db init")
             assert [n.name for n in store.namespaces(None, 0)] == ["default"]
+
+    def test_a_database_with_tables_of_another_program_is_refused_and_left_as_it_is(
+        self, database_url: str
+    ) -> None:
+        with closing(Store(database_url)) as store:
+            with store.engine.begin() as connection:
+                connection.execute(text("CREATE TABLE namespace (name VARCHAR(256))"))
+                connection.execute(text("INSERT INTO namespace VALUES ('of 0.4')"))
+
+            with pytest.raises(ConfigError, match=r"AIFlow 0.4 makes them: .*namespace.*Name ano"):
+                store.initialize()
+
+            with store.engine.connect() as connection:
+                assert connection.scalar(text("SELECT name FROM namespace")) == "of 0.4"
 
     def test_making_the_tables_again_keeps_what_is_in_them(self, store: Store) -> None:
         play = Play()
