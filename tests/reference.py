@@ -147,6 +147,8 @@ def _signature(function: Callable[..., Any], bound: bool = False) -> str:
         parameters = [p for n, p in signature.parameters.items() if n != "self"]
         signature = signature.replace(parameters=parameters)
     text = re.sub(r"<(\w+)\.(\w+): '\w+'>", r"\1.\2", str(signature))
+    # An annotation may be a text, for a type that is imported late.
+    text = re.sub(r"((?:->|:) )'([^']+)'", r"\1\2", text)
     return _without_modules(text.replace(str(Pattern), "Pattern"))
 
 
