@@ -1,8 +1,10 @@
 """EventStore: what every implementation must pass, and a complete one in memory."""
 
+import os
 import threading
+import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from queue import Empty, Queue
 from typing import ClassVar
@@ -11,7 +13,7 @@ import msgspec
 import pytest
 
 from aiflow_core.clock import Clock
-from aiflow_core.errors import UsageError
+from aiflow_core.errors import UnavailableError, UsageError
 from aiflow_core.model.event import (
     EVERYTHING,
     Event,
@@ -22,6 +24,9 @@ from aiflow_core.model.event import (
 )
 from aiflow_core.specs.event_store import MAX_EVENT_BYTES, EventStore, Subscription, check_event
 from aiflow_core.testing.clock import ManualClock
+
+DEADLINE = 20.0
+"""Seconds of real time after which a test gives up waiting for an event."""
 
 
 class MemoryEventStore(EventStore):
@@ -146,19 +151,19 @@ class Follower:
         self._thread = threading.Thread(target=self._run, name="follower")
         self._thread.start()
 
-    def take(self, count: int, timeout: float = 20.0) -> list[Event]:
+    def take(self, count: int, timeout: float | None = None) -> list[Event]:
         """The next `count` events (more when the last batch holds more)."""
         taken: list[Event] = []
         while len(taken) < count:
             try:
-                taken += self._batches.get(timeout=timeout)
+                taken += self._batches.get(timeout=DEADLINE if timeout is None else timeout)
             except Empty:
                 raise AssertionError(f"{len(taken)} of {count} events came: {taken}") from None
         return taken
 
-    def await_end(self, timeout: float = 20.0) -> None:
+    def await_end(self, timeout: float | None = None) -> None:
         """Return when the iteration has ended."""
-        self._thread.join(timeout)
+        self._thread.join(DEADLINE if timeout is None else timeout)
         assert not self._thread.is_alive(), "the subscription did not end"
 
     def __enter__(self) -> "Follower":
@@ -671,3 +676,134 @@ class EventStoreContract:
 
         for follower in followers:
             follower.await_end()
+
+    def test_who_subscribes_again_where_he_left_off_misses_nothing_and_sees_nothing_twice(
+        self, store: EventStore
+    ) -> None:
+        seen: list[int] = []
+        with ThreadPoolExecutor(4) as pool:
+            appended = [pool.submit(store.append, [Event("k")] * 3) for _ in range(40)]
+            while len(seen) < 120:
+                with store.subscribe(seen[-1] if seen else 0) as subscription:
+                    seen += [event.offset for event in next(iter(subscription))]
+            for each in appended:
+                each.result()
+
+        assert seen == list(range(1, 121))
+
+    def test_subscriptions_that_were_closed_leave_nothing_open(self, store: EventStore) -> None:
+        store.append([Event("a")])
+
+        def subscribe_and_close() -> None:
+            follower = Follower(store.subscribe(0))
+            with follower:
+                follower.take(1)
+
+        for _ in range(3):  # what a store keeps for the next ones
+            subscribe_and_close()
+        before = _held()
+        for _ in range(20):
+            subscribe_and_close()
+
+        _wait_until(lambda: _held() <= before + 5, f"of 20 subscriptions {before} things are left")
+
+
+class DurableEventStoreContract(EventStoreContract):
+    """The promises of an `EventStore` whose log outlives the one who appends to it.
+
+    A subclass also supplies the fixture `reopen`, which opens the log of `store` once more, as
+    another process would, without closing the first; and the fixture `unreachable`: a store whose
+    database or server does not answer.
+    """
+
+    # --- durability ---
+
+    def test_what_was_appended_is_there_for_whoever_opens_the_log_next(
+        self, store: EventStore, reopen: Callable[[], EventStore]
+    ) -> None:
+        stored = store.append([Event("a", "1", id="once"), Event("b", None, "ns", "me", "{}")])
+        stored += store.append([Event("c")])
+
+        again = reopen()
+
+        assert again.read() == stored
+        assert again.head() == 3
+        assert again.count() == {"": 2, "me": 1}
+
+    def test_ids_are_known_to_whoever_opens_the_log_next(
+        self, store: EventStore, reopen: Callable[[], EventStore]
+    ) -> None:
+        first = store.append([Event("k", "v", id="once")])
+
+        assert reopen().append([Event("k", "v", id="once"), Event("new")])[:1] == first
+        assert store.head() == 2
+
+    def test_offsets_of_deleted_events_stay_used_for_whoever_opens_the_log_next(
+        self, store: EventStore, reopen: Callable[[], EventStore]
+    ) -> None:
+        store.append([Event("a"), Event("b")])
+        store.truncate(3)
+
+        again = reopen()
+
+        assert again.head() == 2
+        assert again.append([Event("c")])[0].offset == 3
+
+    def test_create_time_does_not_decrease_for_whoever_opens_the_log_next(
+        self, store: EventStore, clock: ManualClock, reopen: Callable[[], EventStore]
+    ) -> None:
+        (before,) = store.append([Event("k")])
+        clock.jump(-3600)
+
+        assert reopen().append([Event("k")])[0].create_time == before.create_time
+
+    def test_those_who_opened_one_log_give_offsets_in_turn(
+        self, store: EventStore, reopen: Callable[[], EventStore]
+    ) -> None:
+        another = reopen()
+
+        offsets = [
+            each.append([Event("k")])[0].offset for _ in range(3) for each in (store, another)
+        ]
+
+        assert offsets == [1, 2, 3, 4, 5, 6]
+        assert [event.offset for event in another.read()] == offsets
+
+    def test_a_subscription_goes_on_where_one_of_another_process_left_off(
+        self, store: EventStore, reopen: Callable[[], EventStore]
+    ) -> None:
+        store.append([Event("a"), Event("b")])
+        with Follower(store.subscribe(0)) as follower:
+            left_off = follower.take(2)[-1].offset
+        store.append([Event("c")])
+
+        with Follower(reopen().subscribe(left_off)) as follower:
+            assert [event.key for event in follower.take(1)] == ["c"]
+
+    # --- errors ---
+
+    def test_a_log_that_does_not_answer_is_said_to_be_unavailable(
+        self, unreachable: EventStore
+    ) -> None:
+        for call in (
+            lambda: unreachable.append([Event("k")]),
+            unreachable.read,
+            unreachable.count,
+            unreachable.head,
+            lambda: unreachable.offset_at(0),
+            lambda: unreachable.truncate(1),
+        ):
+            with pytest.raises(UnavailableError):
+                call()
+
+
+def _held() -> int:
+    """The threads and open files of this process."""
+    return threading.active_count() + len(os.listdir("/dev/fd"))
+
+
+def _wait_until(condition: Callable[[], bool], what: str) -> None:
+    until = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < until, f"not in {DEADLINE} s: {what}"
+        time.sleep(0.005)

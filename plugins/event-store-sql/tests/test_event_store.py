@@ -14,7 +14,7 @@ from aiflow_core.database import open_engine
 from aiflow_core.errors import ConfigError, NoRoomError, UnavailableError, UsageError
 from aiflow_core.model.event import Event, EventFilter
 from aiflow_core.testing.clock import ManualClock
-from aiflow_core.testing.event_store import EventStoreContract, Follower
+from aiflow_core.testing.event_store import DurableEventStoreContract, Follower
 from aiflow_event_store_sql.event_store import SqlEventStore
 
 OpenStore = Callable[..., SqlEventStore]
@@ -56,10 +56,19 @@ def open_store(database_url: str, clock: ManualClock) -> Iterator[OpenStore]:
         yield open_one
 
 
-class TestSqlEventStore(EventStoreContract):
+class TestSqlEventStore(DurableEventStoreContract):
     @pytest.fixture
     def store(self, open_store: OpenStore) -> SqlEventStore:
         return open_store()
+
+    @pytest.fixture
+    def reopen(self, open_store: OpenStore) -> OpenStore:
+        return open_store
+
+    @pytest.fixture
+    def unreachable(self) -> Iterator[SqlEventStore]:
+        with closing(SqlEventStore("postgresql+psycopg://127.0.0.1:1/none")) as store:
+            yield store
 
 
 class TestReopened:

@@ -13,17 +13,27 @@ from aiflow_core.clock import Clock
 from aiflow_core.errors import AIFlowError, ConfigError, UnavailableError
 from aiflow_core.model.event import Event, EventFilter
 from aiflow_core.specs.event_store import EventStore
-from aiflow_core.testing.event_store import EventStoreContract, Follower, MemoryEventStore
+from aiflow_core.testing.event_store import DurableEventStoreContract, Follower, MemoryEventStore
 from aiflow_notification_server.connection import Connection
 from aiflow_notification_server.endpoint import NotificationEndpoint
 from aiflow_notification_server.event_store import RemoteEventStore
 from aiflow_notification_server.protocol import notification_service_pb2 as pb
 
 
-class TestRemoteEventStore(EventStoreContract):
+class TestRemoteEventStore(DurableEventStoreContract):
     @pytest.fixture
     def store(self, connect: Callable[[], RemoteEventStore]) -> RemoteEventStore:
         return connect()
+
+    @pytest.fixture
+    def reopen(self, connect: Callable[[], RemoteEventStore]) -> Callable[[], RemoteEventStore]:
+        return connect
+
+    @pytest.fixture
+    def unreachable(self, stack: ExitStack) -> RemoteEventStore:
+        store = RemoteEventStore("127.0.0.1:1", timeout=0.1)
+        stack.callback(store.close)
+        return store
 
 
 class Server:
