@@ -7,16 +7,13 @@ the user, and is found there the next time.
 import contextlib
 import getpass
 import json
-import os
-import shutil
-import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.request import urlopen
 
+from aiflow_core.testing.stores.maven import libraries, program
 from aiflow_core.testing.stores.process import free_port, serving
 
 VERSION = "3.4.1"
@@ -34,7 +31,6 @@ _LIBRARIES = [
 ]
 # Hadoop's libraries are older than the modules of Java.
 _OPENED = [f"--add-opens=java.base/java.{name}=ALL-UNNAMED" for name in ("lang", "net", "util")]
-_TAGS = ("groupId", "artifactId", "version", "classifier")
 _PATIENCE = 180.0  # seconds
 
 
@@ -57,10 +53,10 @@ def hadoop(directory: Path) -> Iterator[Hadoop]:
 
     `FileNotFoundError` when Java or Maven is missing.
     """
-    port, libraries = free_port(), _libraries()
+    port, path = free_port(), libraries(f"hadoop-{VERSION}", _LIBRARIES)
     command = [
-        *(_program("java"), "-Xmx400m", f"-Dtest.build.data={directory}", *_OPENED),
-        *("-cp", f"{libraries}/*", "org.apache.hadoop.test.MiniDFSClusterManager"),
+        *(program("java"), "-Xmx400m", f"-Dtest.build.data={directory}", *_OPENED),
+        *("-cp", f"{path}/*", "org.apache.hadoop.test.MiniDFSClusterManager"),
         *("-format", "-datanodes", "1", "-nnport", "0", "-httpport", str(port)),
         *("-D", "dfs.namenode.safemode.extension=0"),
     ]
@@ -79,46 +75,3 @@ def _await_data_node(url: str) -> None:
                 return
         time.sleep(0.2)
     raise RuntimeError("No data node has joined the name node.")
-
-
-def _libraries() -> Path:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    target = cache / "aiflow-tests" / f"hadoop-{VERSION}"
-    if target.is_dir():
-        return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent) as name:
-        draft = Path(name)
-        (draft / "pom.xml").write_text(_pom())
-        subprocess.run(
-            [
-                *(_program("mvn"), "-q", "-B", "-f", str(draft / "pom.xml")),
-                *("dependency:copy-dependencies", f"-DoutputDirectory={draft / 'lib'}"),
-            ],
-            check=True,
-        )
-        (draft / "lib").rename(target)
-    return target
-
-
-def _pom() -> str:
-    dependencies = "".join(
-        "<dependency>"
-        + "".join(
-            f"<{tag}>{text}</{tag}>" for tag, text in zip(_TAGS, name.split(":"), strict=False)
-        )
-        + "</dependency>"
-        for name in _LIBRARIES
-    )
-    return (
-        "<project><modelVersion>4.0.0</modelVersion><groupId>aiflow</groupId>"
-        "<artifactId>hadoop</artifactId><version>1</version>"
-        f"<dependencies>{dependencies}</dependencies></project>"
-    )
-
-
-def _program(name: str) -> str:
-    found = shutil.which(name)
-    if found is None:
-        raise FileNotFoundError(f"Hadoop needs {name}, which is not installed.")
-    return found
