@@ -8,6 +8,7 @@ from pathlib import Path
 import nox
 
 ROOT = Path(__file__).parent
+SPARK = ROOT / ".nox" / "spark"
 PYTHONS = ["3.11", "3.12", "3.13"]
 
 nox.needs_version = ">=2024.10.9"
@@ -16,9 +17,9 @@ nox.options.reuse_existing_virtualenvs = True
 nox.options.error_on_missing_interpreters = True
 
 
-def run(session: nox.Session, *command: str) -> None:
+def run(session: nox.Session, *command: str, **env: str) -> None:
     """Run a tool in the workspace's own environment: another one would hold the same."""
-    session.run("uv", "run", "--all-packages", *command, external=True)
+    session.run("uv", "run", "--all-packages", *command, env=env, external=True)
 
 
 @nox.session(python=PYTHONS)
@@ -44,7 +45,13 @@ def models(session: nox.Session) -> None:
 def integration(session: nox.Session) -> None:
     """Does it work with servers that are too heavy for every test run, and with 1 GiB and 10,000
     files in a store? Needs Java and Maven."""
-    run(session, "pytest", "-m", "integration", "--timeout=1800", *session.posargs)
+    # Only its programs are called, and it is too large for the environment of every developer.
+    session.run_install("uv", "venv", "--quiet", "--allow-existing", str(SPARK), external=True)
+    session.run_install(
+        *("uv", "pip", "install", "--quiet", f"--python={SPARK}", "pyspark==4.3.0"), external=True
+    )
+    path = os.pathsep.join([os.environ["PATH"], str(SPARK / "bin")])
+    run(session, "pytest", "-m", "integration", "--timeout=1800", *session.posargs, PATH=path)
     run(
         session,
         *("pytest", "-m", "", "--timeout=3600", "--blob-mib=1024", "--blob-objects=10000"),

@@ -26,11 +26,14 @@ _WIDTH = 88  # characters of a line of code that the page has room for
 
 # Module and what it is for, in the order of the page.
 _CLIENTS = ("aiflow_notification_server.client", "Sending and reading events")
-_OPERATORS = {
-    "aiflow_operator_bash.operator": "BashOperator",
-    "aiflow_operator_python.operator": "PythonOperator",
-    "aiflow_core.specs.operator": "TaskContext",
-}
+_OPERATORS = (
+    ("aiflow_operator_bash.operator", "BashOperator"),
+    ("aiflow_operator_python.operator", "PythonOperator"),
+    ("aiflow_operator_flink.operator", "FlinkOperator"),
+    ("aiflow_operator_spark.operator", "SparkSubmitOperator"),
+    ("aiflow_operator_spark.operator", "SparkSqlOperator"),
+    ("aiflow_core.specs.operator", "TaskContext"),
+)
 
 
 def pages() -> dict[Path, str]:
@@ -102,7 +105,7 @@ def _api() -> Iterator[str]:
         found = getattr(aiflow_core, name)
         yield from (_class if inspect.isclass(found) else _function)(name, found)
     yield "## Operators and their context"
-    for module, name in _OPERATORS.items():
+    for module, name in _OPERATORS:
         yield from _class(name, getattr(import_module(module), name))
     module, title = _CLIENTS
     yield f"## {title}"

@@ -108,7 +108,7 @@ class JobOperator(Operator, Generic[J]):
         clock: by which it waits.
     """
 
-    poll_interval: ClassVar[float] = 1.0
+    poll_interval: float = 1.0
     clock: ClassVar[Clock] = Clock()
 
     def __init__(self, name: str, **config: Any) -> None:

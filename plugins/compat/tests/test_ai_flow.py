@@ -1,6 +1,7 @@
 """Workflow files, scripts and settings of AIFlow 0.4 go on working."""
 
 import pkgutil
+import sys
 from datetime import datetime
 from importlib import import_module
 from pathlib import Path
@@ -65,7 +66,10 @@ IMPORTS = {
     ),
     "ai_flow.notification_client": "AIFlowNotificationClient",
     "ai_flow.operators.bash": "BashOperator",
+    "ai_flow.operators.flink.flink_operator": "FlinkOperator",
     "ai_flow.operators.python": "PythonOperator",
+    "ai_flow.operators.spark.spark_sql": "SparkSqlOperator",
+    "ai_flow.operators.spark.spark_submit": "SparkSubmitOperator",
     "ai_flow.ops": (
         "add_namespace add_workflow_schedule add_workflow_trigger delete_namespace "
         "delete_workflow delete_workflow_execution delete_workflow_schedule "
@@ -313,18 +317,21 @@ def test_the_home_is_that_of_the_environment(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize(
-    ("module", "name", "program"),
+    ("module", "name", "plugin"),
     [
-        ("flink.flink_operator", "FlinkOperator", "flink run"),
-        ("spark.spark_submit", "SparkSubmitOperator", "spark-submit"),
-        ("spark.spark_sql", "SparkSqlOperator", "spark-sql"),
+        ("flink.flink_operator", "FlinkOperator", "aiflow-operator-flink"),
+        ("spark.spark_submit", "SparkSubmitOperator", "aiflow-operator-spark"),
+        ("spark.spark_sql", "SparkSqlOperator", "aiflow-operator-spark"),
     ],
 )
-def test_an_operator_that_is_not_here_says_what_to_use(
-    module: str, name: str, program: str, tmp_path: Path
+def test_an_operator_whose_plugin_is_missing_says_what_to_install(
+    module: str, name: str, plugin: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    package = plugin.replace("-", "_")
+    monkeypatch.setitem(sys.modules, f"{package}.operator", None)
+    monkeypatch.delitem(sys.modules, f"ai_flow.operators.{module}", raising=False)
     file = tmp_path / "workflow.py"
     file.write_text(f"from ai_flow.operators.{module} import {name}\n")
 
-    with pytest.raises(DefinitionError, match=rf"AIFlow has no {name} yet\. Call `{program}` in"):
+    with pytest.raises(DefinitionError, match=rf"{name} needs .* Run `pip install {plugin}`"):
         load_workflows(file)

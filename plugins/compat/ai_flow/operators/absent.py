@@ -1,14 +1,11 @@
-"""Operators that AIFlow 0.4 had and that are not here: who imports one is told what to do."""
+"""Operators whose plugin is not installed: who imports one is told what to install."""
 
 from aiflow_core.errors import DefinitionError
 
 
-def refusal(module: str, name: str, operator: str, program: str) -> Exception:
-    """What a module without its `operator` raises when `name` is looked up in it; `program` does
-    the same from a command line."""
-    if name != operator:
-        return AttributeError(f"module {module!r} has no attribute {name!r}")
+def refusal(operator: str, extra: str) -> DefinitionError:
+    """What is raised when an `operator` is imported and its plugin is missing."""
     return DefinitionError(
-        f"AIFlow has no {operator} yet.",
-        next_step=f"Call `{program}` in a BashOperator, or write an operator of your own.",
+        f"{operator} needs a plugin that is not installed.",
+        next_step=f"Run `pip install aiflow-operator-{extra}`.",
     )
