@@ -1,6 +1,7 @@
 """Programs of other systems that operators call: found, run, and what they say when they fail."""
 
 import os
+import re
 import shutil
 import subprocess
 import threading
@@ -10,7 +11,10 @@ from pathlib import Path
 
 from aiflow_core.errors import AIFlowError
 
-_SAYS_NOTHING = ("at ", "... ", "Use the help option ")
+_SAYS_NOTHING = re.compile(
+    r"at |\.\.\. |[-=]+$|Use the help option |\d\d.{0,30} (TRACE|DEBUG|INFO|WARN)\b"
+)
+_NAMED = re.compile(r"(^|: )\[[A-Z0-9]+_[A-Z0-9_.]+\] ")
 _KEPT = 400  # lines of output in which the reason of a failure is looked for
 
 
@@ -41,7 +45,8 @@ def find_program(name: str, given: str | None, home: str) -> str:
 
 def telling_line(output: str) -> str:
     """The line of a failed program's output that says most: of a Java stack trace the innermost
-    cause, else the last line that is not blank. Empty when it said nothing."""
+    cause, else the last that names an error of Spark, such as `[DIVIDE_BY_ZERO]`, else the last
+    that is more than a note of a log. Empty when it said nothing."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     # Some put the trace of a server, which begins a line, into the message of a cause.
     causes = [
@@ -49,9 +54,10 @@ def telling_line(output: str) -> str:
         for before, line in zip(["", *lines], lines, strict=False)
         if line.startswith("Caused by: ") or before.endswith("<Exception on server side:")
     ]
-    if causes:
-        return causes[-1]
-    said = [line for line in lines if not line.startswith(_SAYS_NOTHING) and line.strip("-=")]
+    said = [line for line in lines if not _SAYS_NOTHING.match(line)]
+    named = [line for line in said if _NAMED.search(line)]
+    if causes or named:
+        return (causes or named)[-1]
     return said[-1] if said else ""
 
 

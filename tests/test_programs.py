@@ -23,6 +23,12 @@ End of exception on server side>]
         ("one\n  two  \n\n-----\n", "two"),
         ("x\nCaused by: outer\n\tat A.b\nCaused by: inner\n\t... 3 more\nbye\n", "inner"),
         ("java.lang.Error: out of luck\n\tat A.b(A.java:1)\n", "java.lang.Error: out of luck"),
+        ("out of luck\n26/11/25 08:00:00 INFO ShutdownHookManager: called\n", "out of luck"),
+        (
+            "Web UI\n[NO_SUCH_TABLE] No `t`.\nSearch path: [x].\n+- 'T [t]\n",
+            "[NO_SUCH_TABLE] No `t`.",
+        ),
+        ("E: [A_B] no\n  at the end\n'Project [*]\n", "E: [A_B] no"),
         (ON_A_SERVER, "org.apache.flink.Duplicate: Already there."),
     ],
 )
