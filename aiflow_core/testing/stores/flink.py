@@ -30,7 +30,13 @@ _JAVA = [
     *(f"--add-opens=java.base/java.{name}=ALL-UNNAMED" for name in ("lang", "time", "util")),
 ]
 _MAIN = "org.apache.flink.runtime"
+# What the scripts of Flink work out of the size of a process.
 _RESOURCES = {
+    "taskmanager.memory.framework.heap.size": "64m",
+    "taskmanager.memory.framework.off-heap.size": "64m",
+    "taskmanager.memory.jvm-metaspace.size": "128m",
+    "taskmanager.memory.jvm-overhead.max": "128m",
+    "taskmanager.memory.jvm-overhead.min": "128m",
     "taskmanager.cpu.cores": "2",
     "taskmanager.memory.managed.size": "64m",
     "taskmanager.memory.network.max": "64m",
