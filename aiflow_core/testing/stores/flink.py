@@ -68,8 +68,15 @@ class FlinkCluster:
             "No job runs.",
         )
 
-    def await_task_manager(self) -> None:
-        _await(lambda: self._get("/overview")["taskmanagers"] == 1, "No task manager has joined.")
+    def await_task_manager(self, process: "subprocess.Popen[bytes]") -> None:
+        """Wait until the task manager has joined; `RuntimeError` when it ends before."""
+
+        def has_joined() -> bool:
+            if process.poll() is not None:
+                raise RuntimeError("The task manager has ended, see worker.log.")
+            return bool(self._get("/overview")["taskmanagers"] == 1)
+
+        _await(has_joined, "No task manager has joined.")
 
     def _get(self, path: str) -> Any:
         with urlopen(f"http://{self.address}{path}", timeout=10) as answer:
@@ -121,7 +128,7 @@ def flink_cluster(directory: Path, source: Path) -> Iterator[FlinkCluster]:
             worker, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **env}
         )
         try:
-            cluster.await_task_manager()
+            cluster.await_task_manager(process)
             yield cluster
         finally:
             process.kill()

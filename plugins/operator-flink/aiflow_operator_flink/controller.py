@@ -63,6 +63,7 @@ class FlinkController(JobController[FlinkJob]):
         rest: where the REST interface of the cluster answers, such as `http://localhost:8081`; the
             command line is asked when it is not known.
         with_savepoint: whether a job that is stopped leaves a savepoint.
+        savepoints: the directory for it; that of the cluster's configuration unless given.
         poll_interval: seconds from one look at a job that is being stopped to the next.
     """
 
@@ -75,9 +76,10 @@ class FlinkController(JobController[FlinkJob]):
         rest: str | None = None,
         with_savepoint: bool = False,
         poll_interval: float = 1.0,
+        savepoints: str | None = None,
     ) -> None:
         self.program, self.cluster, self.rest = program, tuple(cluster), rest
-        self.with_savepoint = with_savepoint
+        self.with_savepoint, self.savepoints = with_savepoint, savepoints
         self.poll_interval = poll_interval
 
     def submit(self, key: str, job: FlinkJob) -> str:
@@ -117,8 +119,10 @@ class FlinkController(JobController[FlinkJob]):
         if self.status(handle).status is not JobStatus.RUNNING:
             return
         verb = "stop" if self.with_savepoint else "cancel"
+        # `flink stop` does not look for it among the settings.
+        where = ["--savepointPath", self.savepoints] if self.savepoints else []
         try:
-            self._asked(verb, handle)
+            self._asked(verb, *(where if self.with_savepoint else ()), handle)
         except UnavailableError:
             raise
         except AIFlowError:

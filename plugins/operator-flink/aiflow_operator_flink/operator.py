@@ -30,7 +30,9 @@ class FlinkOperator(JobOperator[FlinkJob]):
         executable_path: the path of `flink`; that in PATH, else that of `$FLINK_HOME`, unless
             given.
         application_mode: not offered; True is refused.
-        stop_with_savepoint: whether the job leaves a savepoint when the task is stopped.
+        stop_with_savepoint: whether the job leaves a savepoint when the task is stopped, in the
+            directory `-Dexecution.checkpointing.savepoint-dir=` of the `command_options`, or in
+            that of the cluster's configuration.
         kubernetes_cluster_id: the cluster, which `kubernetes-session` needs.
         command_options: further options of `flink run` as on a command line, such as
             `-c com.example.Main -Dparallelism.default=2`. With `-m host:port`, or
@@ -73,6 +75,7 @@ class FlinkOperator(JobOperator[FlinkJob]):
             rest=_rest_address(options) if self.target in (None, "remote") else None,
             with_savepoint=self.stop_with_savepoint,
             poll_interval=self.poll_interval,
+            savepoints=_savepoint_directory(options),
         )
 
     def job(self, context: TaskContext) -> FlinkJob:
@@ -168,6 +171,15 @@ def _rest_address(options: list[str]) -> str | None:
     if address is None and "rest.address" in known:
         address = f"{known['rest.address']}:{known.get('rest.port', '8081')}"
     return None if address is None else f"http://{address}"
+
+
+def _savepoint_directory(options: list[str]) -> str | None:
+    # The second is what Flink 1 calls it.
+    for name in ("execution.checkpointing.savepoint-dir", "state.savepoints.dir"):
+        for option in options:
+            if option.startswith(f"-D{name}="):
+                return option.partition("=")[2]
+    return None
 
 
 _NAMES = {

@@ -60,6 +60,8 @@ def main(command: str, *arguments: str) -> int:
         return run(list(arguments))
     if command == "list":
         return list_jobs()
+    with (JOBS / ".ended").open("a") as ended:
+        ended.write(f"{command} {' '.join(arguments)}\n")
     return end(arguments[-1], {"cancel": "CANCELED", "stop": "FINISHED"}[command])
 
 

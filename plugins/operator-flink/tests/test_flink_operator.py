@@ -253,9 +253,26 @@ class TestFlinkOperator(OperatorContract):
             f"-D$internal.pipeline.job-id={id} -c a.Main -Dpipeline.name=a b succeeds.jar a b 1"
         )
 
-    @pytest.mark.parametrize(("with_savepoint", "state"), [(False, "CANCELED"), (True, "FINISHED")])
-    def test_stopping_cancels_or_leaves_a_savepoint(self, with_savepoint: bool, state: str) -> None:
-        operator = self.flink("runs", "runs.jar", stop_with_savepoint=with_savepoint)
+    @pytest.mark.parametrize(
+        ("params", "line", "state"),
+        [
+            ({}, "cancel", "CANCELED"),
+            ({"stop_with_savepoint": True}, "stop", "FINISHED"),
+            (
+                {
+                    "stop_with_savepoint": True,
+                    "command_options": "-m h:1 -Dexecution.checkpointing.savepoint-dir=file:///s",
+                    "target": "yarn-session",
+                },
+                "stop -t yarn-session -m h:1 --savepointPath file:///s",
+                "FINISHED",
+            ),
+        ],
+    )
+    def test_stopping_cancels_or_leaves_a_savepoint(
+        self, params: dict[str, Any], line: str, state: str
+    ) -> None:
+        operator = self.flink("runs", "runs.jar", **params)
         context = context_of(operator)
         operator.start(context)
 
@@ -263,6 +280,7 @@ class TestFlinkOperator(OperatorContract):
 
         (job,) = self.standin.jobs.glob("[!.]*")
         assert job.read_text() == state
+        assert (self.standin.jobs / ".ended").read_text() == f"{line} {job.name}\n"
 
     def test_a_job_is_looked_at_by_rest_where_its_address_is_known(self, rest: str) -> None:
         address = rest.removeprefix("http://")
