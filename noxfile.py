@@ -50,8 +50,11 @@ def integration(session: nox.Session) -> None:
     session.run_install(
         *("uv", "pip", "install", "--quiet", f"--python={SPARK}", "pyspark==4.3.0"), external=True
     )
-    path = os.pathsep.join([os.environ["PATH"], str(SPARK / "bin")])
-    run(session, "pytest", "-m", "integration", "--timeout=1800", *session.posargs, PATH=path)
+    env = {
+        "PATH": os.pathsep.join([os.environ["PATH"], str(SPARK / "bin")]),
+        "PYSPARK_PYTHON": str(SPARK / "bin" / "python"),
+    }
+    run(session, "pytest", "-m", "integration", "--timeout=1800", *session.posargs, **env)
     run(
         session,
         *("pytest", "-m", "", "--timeout=3600", "--blob-mib=1024", "--blob-objects=10000"),
