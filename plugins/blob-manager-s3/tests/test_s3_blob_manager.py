@@ -20,6 +20,7 @@ from aiflow_core.specs.blob_manager import BlobManager
 from aiflow_core.specs.blob_transfer import Source
 from aiflow_core.testing.blob_manager import BucketBlobManagerContract, Make, QuickClock
 from aiflow_core.testing.stores.s3 import BUCKET, S3Server, s3_server
+from aiflow_core.testing.stores.swift import swift_server
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +39,10 @@ def _sdk_reads_its_data_once() -> Iterator[None]:
 @pytest.fixture
 def make(server: S3Server) -> Make:
     """Managers of the one bucket, with a directory for each test, and the smallest parts."""
+    return managers(server)
+
+
+def managers(server: S3Server) -> Make:
     place = uuid.uuid4().hex
 
     def make(root: str) -> S3BlobManager:
@@ -48,13 +53,15 @@ def make(server: S3Server) -> Make:
     return make
 
 
-class TestS3BlobManager(BucketBlobManagerContract):
+class S3Contract(BucketBlobManagerContract):
+    """The contract against the fixture `server`."""
+
     foreign_uri = f"s3://{BUCKET}-2/00/{'0' * 64}"
     secret = "not-the-right-one"
 
     @pytest.fixture
-    def make(self, make: Make) -> Make:
-        return make
+    def make(self, server: S3Server) -> Make:
+        return managers(server)
 
     @pytest.fixture
     def with_wrong_credentials(self, server: S3Server) -> BlobManager:
@@ -72,6 +79,25 @@ class TestS3BlobManager(BucketBlobManagerContract):
     @pytest.fixture
     def unreachable(self, server: S3Server) -> BlobManager:
         return S3BlobManager(**server.settings(endpoint_url="http://127.0.0.1:9"))
+
+
+class TestS3BlobManager(S3Contract):
+    """Against moto, which is quick."""
+
+
+@pytest.fixture(scope="module")
+def swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    with swift_server(tmp_path_factory.mktemp("swift")) as server:
+        yield server
+
+
+@pytest.mark.integration
+class TestOnSwift(S3Contract):
+    """Against an object store that others wrote and run."""
+
+    @pytest.fixture
+    def server(self, swift: S3Server) -> S3Server:
+        return swift
 
 
 class Sent:
