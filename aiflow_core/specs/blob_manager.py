@@ -148,8 +148,9 @@ class BlobManager(ABC):
                         "blob", remote_file_path, next_step="Delete it and upload the file again."
                     )
                 return draft.rename(directory / name)
-            finally:
+            except BaseException:
                 draft.unlink(missing_ok=True)
+                raise
 
     def delete(self, remote_file_path: str) -> None:
         """Forget the file of that uri; nothing happens when it is not there.

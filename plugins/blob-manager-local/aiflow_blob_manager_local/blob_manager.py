@@ -1,6 +1,7 @@
 """A blob manager whose storage is a directory."""
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -53,10 +54,12 @@ class LocalBlobManager(TreeBlobManager):
                 yield chunk
 
     def _stat(self, key: str) -> Blob | None:
-        path = self._directory / key
-        if not path.is_file():
+        try:
+            found = (self._directory / key).stat()
+        except (FileNotFoundError, NotADirectoryError):
             return None
-        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            return None
         return self._blob(key, found.st_size, found.st_mtime_ns // 1_000_000)
 
     def _entries(self, folder: str) -> Iterator[Entry]:
