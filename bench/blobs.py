@@ -2,12 +2,15 @@
 
     python bench/blobs.py [--mib 64] [--files 50] [--repeats 3] [STORE ...]
 
-The stores are servers on this machine: moto, an OSS server and a WebHDFS server of our own, an SFTP
-server. They and the disk are the limit, not a network; what counts is the last column. A local copy
-is not durable when `shutil.copyfile` returns, an upload is.
+The stores are servers on this machine: moto, Swift, an OSS server and a WebHDFS server of our own,
+an SFTP server. They and the disk are the limit, not a network; what counts are the last two
+columns: how fast we are beside the SDK's call alone, and beside that call with what a blob manager
+promises: the SHA-256 of the content, and of a local copy that it is on the disk.
 """
 
 import argparse
+import hashlib
+import os
 import shutil
 import statistics
 import tempfile
@@ -26,8 +29,9 @@ import oss2
 from aiflow_core.plugins import make
 from aiflow_core.specs.blob_manager import BlobManager
 from aiflow_core.testing.stores.oss import SECRETS, oss_server
-from aiflow_core.testing.stores.s3 import BUCKET, s3_server
+from aiflow_core.testing.stores.s3 import BUCKET, S3Server, s3_server
 from aiflow_core.testing.stores.sftp import sftp_server
+from aiflow_core.testing.stores.swift import swift_server
 from aiflow_core.testing.stores.webhdfs import SUPERUSER, webhdfs_server
 
 MIB = 2**20
@@ -41,12 +45,14 @@ class Store:
     Attributes:
         put: of the SDK; takes a local file and a name.
         get: of the SDK; takes a name and the local file.
+        sync: makes what was put under the name durable, where the SDK does not.
     """
 
     name: str
     settings: dict[str, Any]
     put: Callable[[Path, str], Any]
     get: Callable[[str, Path], Any]
+    sync: Callable[[str], Any] = str
 
 
 @contextmanager
@@ -58,24 +64,35 @@ def local(place: Path) -> Iterator[Store]:
         {"root_directory": str(place / "blob")},
         lambda file, name: shutil.copyfile(file, bare / name),
         lambda name, file: shutil.copyfile(bare / name, file),
+        sync=lambda name: (sync(bare / name), sync(bare)),
     )
 
 
 @contextmanager
 def s3(place: Path) -> Iterator[Store]:
     with s3_server(place) as server:
-        client = boto3.client(
-            "s3",
-            endpoint_url=server.endpoint_url,
-            region_name="us-east-1",
-            **{f"aws_{name}": value for name, value in server.writer.items()},
-        )
-        yield Store(
-            "s3",
-            server.settings(),
-            lambda file, name: client.upload_file(str(file), BUCKET, name),
-            lambda name, file: client.download_file(BUCKET, name, str(file)),
-        )
+        yield by_s3(server)
+
+
+@contextmanager
+def swift(place: Path) -> Iterator[Store]:
+    with swift_server(place) as server:
+        yield by_s3(server)
+
+
+def by_s3(server: S3Server) -> Store:
+    client = boto3.client(
+        "s3",
+        endpoint_url=server.endpoint_url,
+        region_name="us-east-1",
+        **{f"aws_{name}": value for name, value in server.writer.items()},
+    )
+    return Store(
+        "s3",
+        server.settings(),
+        lambda file, name: client.upload_file(str(file), BUCKET, name),
+        lambda name, file: client.download_file(BUCKET, name, str(file)),
+    )
 
 
 @contextmanager
@@ -129,7 +146,27 @@ def by_sftp(place: Path) -> Iterator[Store]:
         )
 
 
-STORES = {"local": local, "s3": s3, "oss": oss, "hdfs": by_webhdfs, "fsspec": by_sftp}
+STORES = {
+    "local": local,
+    "s3": s3,
+    "swift": swift,
+    "oss": oss,
+    "hdfs": by_webhdfs,
+    "fsspec": by_sftp,
+}
+
+
+def sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def seconds(call: Callable[[], Any]) -> float:
@@ -151,47 +188,69 @@ def written(place: Path, count: int, size: int, seed: int) -> list[Path]:
 
 
 def compare(
-    store: Store, blobs: BlobManager, place: Path, count: int, size: int, repeats: int
+    label: str,
+    store: Store,
+    blobs: BlobManager,
+    place: Path,
+    count: int,
+    size: int,
+    repeats: int,
 ) -> None:
-    times: dict[str, list[float]] = {"put": [], "sdk put": [], "get": [], "sdk get": []}
+    times: dict[str, list[float]] = {}
     for n in range(repeats):
-        files = written(place / f"{size}-{n}", count, size, n)
-        back = place / f"back-{size}-{n}"
+        files = written(place / "files", count, size, n)
+        back = place / "back"
         back.mkdir()
         uris: list[str] = []
-        names = [f"{n}-{file.name}" for file in files]
 
         def put(files: list[Path] = files, uris: list[str] = uris) -> None:
             uris.extend(map(blobs.upload, files))
-
-        def sdk_put(files: list[Path] = files, names: list[str] = names) -> None:
-            for file, name in zip(files, names, strict=True):
-                store.put(file, name)
 
         def get(uris: list[str] = uris, back: Path = back) -> None:
             for uri in uris:
                 blobs.download(uri, back)
 
-        def sdk_get(names: list[str] = names, back: Path = back) -> None:
-            for name in names:
-                store.get(name, back / name)
+        def sdk_put(files: list[Path] = files) -> None:
+            for file in files:
+                store.put(file, file.name)
 
-        # In turn, and each first as often as the other: what changes on the machine changes both.
-        turn = 1 if n % 2 else -1
-        for pair in (
-            [("put", put), ("sdk put", sdk_put)],
-            [("get", get), ("sdk get", sdk_get)],
+        def sdk_get(files: list[Path] = files, back: Path = back) -> None:
+            for file in files:
+                store.get(file.name, back / file.name)
+
+        def equal_put(files: list[Path] = files) -> None:
+            for file in files:
+                digest(file)
+                store.put(file, f"equal-{file.name}")
+                store.sync(f"equal-{file.name}")
+
+        def equal_get(files: list[Path] = files, back: Path = back) -> None:
+            for file in files:
+                store.get(f"equal-{file.name}", back / file.name)
+                digest(back / file.name)
+
+        # In turn, and each first as often as the other: what changes on the machine changes all.
+        for way, ours, sdk, equal in (
+            ("upload", put, sdk_put, equal_put),
+            ("download", get, sdk_get, equal_get),
         ):
-            for name, call in pair[::turn]:
-                times[name].append(seconds(call))
+            calls = [("", ours), ("sdk ", sdk), ("equal ", equal)]
+            for name, call in calls[n % 3 :] + calls[: n % 3]:
+                times.setdefault(name + way, []).append(seconds(call))
+        for uri in uris:
+            blobs.delete(uri)
+        shutil.rmtree(place)
     what = f"{count} of {size // 1024} KiB" if count > 1 else f"{size // MIB} MiB"
-    for way, said in (("put", "upload"), ("get", "download")):
-        ours = statistics.median(times[way])
-        theirs = statistics.median(times[f"sdk {way}"])
-        total = count * size / MIB
+    for way in ("upload", "download"):
+        median = {name: statistics.median(times[name + way]) for name in ("", "sdk ", "equal ")}
+        speeds = "   ".join(
+            f"{said} {count * size / MIB / median[name]:7.1f} MiB/s {count / median[name]:7.1f} /s"
+            for name, said in (("", "ours"), ("sdk ", "SDK"))
+        )
         print(
-            f"{store.name:7} {said:9} {what:16} {total / ours:8.1f} MiB/s {count / ours:8.1f} /s   "
-            f"SDK {total / theirs:8.1f} MiB/s {count / theirs:8.1f} /s   {theirs / ours:5.0%}"
+            f"{label:7} {way:9} {what:16} {speeds}   {median['sdk '] / median['']:5.0%} "
+            f"{median['equal '] / median['']:5.0%}",
+            flush=True,
         )
 
 
@@ -207,8 +266,8 @@ def main() -> None:
             place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             store = stack.enter_context(STORES[name](place))
             blobs: BlobManager = make("aiflow.blob_manager", store.name, store.settings)
-            compare(store, blobs, place / "large", 1, given.mib * MIB, given.repeats)
-            compare(store, blobs, place / "small", given.files, SMALL, given.repeats)
+            compare(name, store, blobs, place / "large", 1, given.mib * MIB, given.repeats)
+            compare(name, store, blobs, place / "small", given.files, SMALL, given.repeats)
 
 
 if __name__ == "__main__":
