@@ -44,7 +44,7 @@ def models(session: nox.Session) -> None:
 @nox.session(venv_backend="none", default=False)
 def integration(session: nox.Session) -> None:
     """Does it work with servers that are too heavy for every test run, and with 1 GiB and 10,000
-    files in a store? Needs Java and Maven."""
+    files in a store? Needs Java, Maven and uv."""
     # Only its programs are called, and it is too large for the environment of every developer.
     session.run_install("uv", "venv", "--quiet", "--allow-existing", str(SPARK), external=True)
     session.run_install(
