@@ -150,6 +150,12 @@ class PausesInItsAnswerOnly(MemoryScheduler):
         return replace(self.get_workflow_trigger(trigger_id), is_paused=True)
 
 
+class GivesTriggerIdsAgain(MemoryScheduler):
+    def delete_workflow_trigger(self, trigger_id: int) -> None:
+        super().delete_workflow_trigger(trigger_id)
+        self._triggers = type(self._triggers)("workflow trigger")
+
+
 class DeletesSnapshotsInUse(MemoryScheduler):
     def _is_needed(self, snapshot: WorkflowSnapshot) -> bool:
         return False
@@ -197,6 +203,7 @@ CAUGHT = {
     LeavesTasksOfStoppedExecutions: "a_stopped_execution_ends_when_its_last_task_is_gone",
     StartsWhatRunsOnceMore: "starting_a_task_that_runs_changes_nothing",
     PausesInItsAnswerOnly: "a_trigger_is_added_paused_resumed_and_deleted",
+    GivesTriggerIdsAgain: "ids_of_deleted_schedules_and_triggers_are_never_given_again",
     DeletesSnapshotsInUse: "a_snapshot_is_deleted_when_nothing_needs_it_any_more",
     TakesStateAfterTheEnd: "an_execution_that_has_ended_is_left_no_state",
     SharesStates: "a_state_belongs_to_its_execution",

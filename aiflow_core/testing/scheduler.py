@@ -1176,6 +1176,17 @@ class SchedulerContract:
         assert scheduler.list_workflow_triggers("flow") == []
         assert scheduler.list_workflow_triggers("other") == [other]
 
+    def test_ids_of_deleted_schedules_and_triggers_are_never_given_again(
+        self, scheduler: AnyScheduler, flow: WorkflowInfo
+    ) -> None:
+        schedule = scheduler.add_workflow_schedule("interval@1 0 0 0", "flow")
+        trigger = scheduler.add_workflow_trigger(GO, "flow")
+        scheduler.delete_workflow_schedule(schedule.id)
+        scheduler.delete_workflow_trigger(trigger.id)
+
+        assert scheduler.add_workflow_schedule("interval@1 0 0 0", "flow").id > schedule.id
+        assert scheduler.add_workflow_trigger(GO, "flow").id > trigger.id
+
     # --- snapshots ---
 
     def test_a_snapshot_is_deleted_when_nothing_needs_it_any_more(
