@@ -98,9 +98,11 @@ class DatabaseServer(ABC):
 
     def recover(self) -> None:
         """Start the crashed server again, with the data that it has; it is ready on return."""
-        (self._directory / "down").unlink()
         self._tell("start")
         self._wait_until(self._ping, "did not start")
+        # Only now: the supervisor looks for it when the server has ended, which may be a while
+        # after it answered for the last time.
+        (self._directory / "down").unlink()
 
     def drop(self, url: str) -> None:
         """Remove the database of that URL, together with the connections that are left over."""
