@@ -392,7 +392,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     yield tmp_path
-    kill(processes_below(tmp_path.parent))
+    kill(processes_below(tmp_path))
 
 
 # The environment is there already.
