@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import threading
@@ -9,7 +10,8 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from aiflow_core.errors import AIFlowError
+from aiflow_core.errors import AIFlowError, DefinitionError
+from aiflow_core.model.parameters import mentions_event
 
 _SAYS_NOTHING = re.compile(
     r"at |\.\.\. |[-=]+$|Use the help option |\d\d.{0,30} (TRACE|DEBUG|INFO|WARN)\b"
@@ -59,6 +61,21 @@ def telling_line(output: str) -> str:
     if causes or named:
         return (causes or named)[-1]
     return said[-1] if said else ""
+
+
+def check_options(task: str, name: str, options: str | None, instead: str) -> None:
+    """Raise `DefinitionError` unless the parameter `name` of a task, which holds options as on a
+    command line, can be read and no event can add to them; `instead` takes what events say."""
+    if mentions_event(options or ""):
+        raise DefinitionError(
+            f"The `{name}` of task {task!r} hold ${{event...}}, and what an event says could add "
+            "options.",
+            next_step=f"Put it into {instead}.",
+        )
+    try:
+        shlex.split(options or "")
+    except ValueError as error:
+        raise DefinitionError(f"The `{name}` of task {task!r} cannot be read: {error}.") from error
 
 
 class Program:

@@ -14,6 +14,7 @@ from sqlalchemy.exc import OperationalError
 
 from aiflow_core import database
 from aiflow_core.database import open_engine
+from aiflow_core.testing.databases import on_servers
 
 
 @pytest.fixture
@@ -64,14 +65,7 @@ def test_a_process_can_be_stopped_before_a_message_to_postgresql_but_not_between
     engine.dispose()
 
 
-@pytest.mark.parametrize(
-    "database_url",
-    [
-        pytest.param("postgresql", marks=pytest.mark.postgresql),
-        pytest.param("mariadb", marks=pytest.mark.mariadb),
-    ],
-    indirect=True,
-)
+@on_servers
 def test_a_process_that_stops_taking_results_keeps_its_locks_for_seconds_only(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

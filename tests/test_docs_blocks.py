@@ -31,6 +31,7 @@ from aiflow_operator_bash.operator import BashOperator
 from .blocks import PAGES, ROOT, Block, blocks, name_of
 from .served import served
 from .servers import PROGRAMS, free_port, kill, processes_below, until
+from .test_cli_examples import FAULTY
 
 # Who executes the first so many blocks of a page in a language; further ones are executed here.
 ELSEWHERE: dict[tuple[str, str], tuple[int, str]] = {
@@ -229,21 +230,6 @@ def inside_a_workflow(reader: Reader) -> None:
 
 def given(**names: Any) -> Callable[[Reader], None]:
     return lambda reader: reader.names.update(names)
-
-
-FAULTY = """
-from aiflow_core import Condition, TaskAction, Workflow
-from aiflow_operator_bash.operator import BashOperator
-
-class Faulty(Condition):
-    def is_met(self, event, context):
-        raise ValueError(event.value)
-
-with Workflow(name="faulty") as workflow:
-    train = BashOperator(name="train", bash_command="sleep 600")
-    train.action_on_condition(TaskAction.START, Faulty(["poison"]))
-    other = BashOperator(name="other", bash_command="sleep 600")
-"""
 
 
 def a_workflow(reader: Reader) -> None:

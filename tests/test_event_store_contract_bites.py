@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 import aiflow_core.testing.event_store
+import aiflow_core.testing.waiting
 from aiflow_core.errors import AIFlowError, UnavailableError
 from aiflow_core.model.event import EVERYTHING, Event, EventFilter
 from aiflow_core.specs.event_store import check_event
@@ -319,6 +320,7 @@ def test_a_broken_event_store_is_caught(
 ) -> None:
     # Nobody waits long for what will not come.
     monkeypatch.setattr(aiflow_core.testing.event_store, "DEADLINE", 0.5)
+    monkeypatch.setattr(aiflow_core.testing.waiting, "PATIENCE", 0.5)
     case = getattr(DurableEventStoreContract(), f"test_{CAUGHT[broken]}")
     clock = ManualClock()
     store = broken(clock)

@@ -10,6 +10,7 @@ import grpc
 import pytest
 
 from aiflow_core.model.event import Event
+from aiflow_core.testing.databases import on_servers
 from aiflow_core.testing.event_store import Follower
 from aiflow_event_store_sql.event_store import SqlEventStore
 from aiflow_notification_server.event_store import RemoteEventStore
@@ -22,14 +23,7 @@ from .notification import log_server
 from .servers import until
 
 # SQLite's database is in the hands of one machine.
-pytestmark = pytest.mark.parametrize(
-    "database_url",
-    [
-        pytest.param("postgresql", marks=pytest.mark.postgresql),
-        pytest.param("mariadb", marks=pytest.mark.mariadb),
-    ],
-    indirect=True,
-)
+pytestmark = on_servers
 
 SENDERS = "abc"
 EACH = 200

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-import aiflow_core.testing.scheduler
+import aiflow_core.testing.waiting
 from aiflow_core.errors import AIFlowError, ConflictError, NotFoundError
 from aiflow_core.model.execution import (
     BundleRef,
@@ -237,7 +237,7 @@ def test_a_broken_scheduler_is_caught(
     broken: type[MemoryScheduler], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Nobody waits long for what will not come.
-    monkeypatch.setattr(aiflow_core.testing.scheduler, "DEADLINE", 0.5)
+    monkeypatch.setattr(aiflow_core.testing.waiting, "PATIENCE", 0.5)
     # The last is for another error in the place of the one that should have been raised.
     run(CAUGHT[broken], broken(), (AssertionError, pytest.fail.Exception, AIFlowError))
 

@@ -432,13 +432,16 @@ def mariadb_server() -> Iterator[DatabaseServer]:
     yield from _serve(MariaServer)
 
 
-@pytest.fixture(
-    params=[
-        "sqlite",
-        pytest.param("postgresql", marks=pytest.mark.postgresql),
-        pytest.param("mariadb", marks=pytest.mark.mariadb),
-    ]
-)
+_SERVERS = [
+    pytest.param("postgresql", marks=pytest.mark.postgresql),
+    pytest.param("mariadb", marks=pytest.mark.mariadb),
+]
+
+on_servers = pytest.mark.parametrize("database_url", _SERVERS, indirect=True)
+"""For what is not to be asked of a SQLite file, which is in the hands of one machine."""
+
+
+@pytest.fixture(params=["sqlite", *_SERVERS])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """SQLAlchemy URL of an empty database: a SQLite file, then PostgreSQL, then MariaDB."""
     if request.param == "sqlite":

@@ -2,7 +2,6 @@
 
 import os
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +23,7 @@ from aiflow_core.model.event import (
 )
 from aiflow_core.specs.event_store import MAX_EVENT_BYTES, EventStore, Subscription, check_event
 from aiflow_core.testing.clock import ManualClock
+from aiflow_core.testing.waiting import wait_until
 
 DEADLINE = 20.0
 """Seconds of real time after which a test gives up waiting for an event."""
@@ -705,7 +705,7 @@ class EventStoreContract:
         for _ in range(20):
             subscribe_and_close()
 
-        _wait_until(lambda: _held() <= before + 5, f"of 20 subscriptions {before} things are left")
+        wait_until(lambda: _held() <= before + 5, f"of 20 subscriptions {before} things are left")
 
 
 class DurableEventStoreContract(EventStoreContract):
@@ -800,10 +800,3 @@ class DurableEventStoreContract(EventStoreContract):
 def _held() -> int:
     """The threads and open files of this process."""
     return threading.active_count() + len(os.listdir("/dev/fd"))
-
-
-def _wait_until(condition: Callable[[], bool], what: str) -> None:
-    until = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < until, f"not in {DEADLINE} s: {what}"
-        time.sleep(0.005)

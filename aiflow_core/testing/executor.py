@@ -32,6 +32,7 @@ from aiflow_core.specs.blob_manager import BlobManager
 from aiflow_core.specs.executor import Claim, Executor, Load, Report, TellsLoad
 from aiflow_core.testing.blob_manager import MemoryBlobManager
 from aiflow_core.testing.clock import ManualClock
+from aiflow_core.testing.waiting import wait_until
 
 DEADLINE = 30.0
 """Seconds of real time after which a test gives up waiting for a process."""
@@ -603,14 +604,6 @@ for line in sys.stdin:
     method, _, argument = line.partition(" ")
     getattr(executor, method)(decode(argument, float if method == "renew" else AttemptRequest))
 """
-
-
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    """Look again and again, until the deadline."""
-    until = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < until, f"not in {DEADLINE} s: {what}"
-        time.sleep(0.005)
 
 
 def is_running(pid: int) -> bool:

@@ -2,7 +2,6 @@
 
 import functools
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -68,9 +67,7 @@ from aiflow_core.specs.scheduler import (
     current_request_id,
     request,
 )
-
-DEADLINE = 20.0
-"""Seconds of real time after which a test gives up waiting for a status."""
+from aiflow_core.testing.waiting import wait_until
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -1455,14 +1452,6 @@ class SchedulerContract:
 
         assert ids[:8] == ids[8:16] == ids[16:]
         assert sorted(ids[:8]) == [e.id for e in scheduler.list_workflow_executions("flow")]
-
-
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    """Look again and again, until the deadline."""
-    until = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < until, f"not in {DEADLINE} s: {what}"
-        time.sleep(0.005)
 
 
 def stop(scheduler: AnyScheduler, execution: WorkflowExecution) -> None:

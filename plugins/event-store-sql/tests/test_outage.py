@@ -11,18 +11,12 @@ from sqlalchemy.engine import make_url
 
 from aiflow_core.errors import UnavailableError
 from aiflow_core.model.event import Event
+from aiflow_core.testing.databases import on_servers
 from aiflow_core.testing.event_store import Follower
 from aiflow_event_store_sql.event_store import SqlEventStore
 
 # SQLite has no line that could break.
-pytestmark = pytest.mark.parametrize(
-    "database_url",
-    [
-        pytest.param("postgresql", marks=pytest.mark.postgresql),
-        pytest.param("mariadb", marks=pytest.mark.mariadb),
-    ],
-    indirect=True,
-)
+pytestmark = on_servers
 
 
 # Not the BEGIN that says READ COMMITTED.

@@ -15,6 +15,7 @@ from aiflow_core.database import SharesDatabase, open_engine
 from aiflow_core.errors import UnavailableError, UsageError
 from aiflow_core.model.event import Event
 from aiflow_core.testing.clock import ManualClock
+from aiflow_core.testing.databases import on_servers
 from aiflow_core.testing.event_store import Follower
 from aiflow_event_store_sql.event_store import SqlEventStore
 
@@ -176,14 +177,7 @@ def test_whoever_else_appends_meanwhile_waits_and_leaves_no_gap(shared: Shared) 
     assert shared.noted() == [n for n in range(30) if n % 3]
 
 
-@pytest.mark.parametrize(
-    "database_url",
-    [
-        pytest.param("postgresql", marks=pytest.mark.postgresql),
-        pytest.param("mariadb", marks=pytest.mark.mariadb),
-    ],
-    indirect=True,
-)
+@on_servers
 def test_a_process_that_stands_still_inside_one_keeps_the_others_waiting_for_seconds_only(
     shared: Shared, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 and is caught by the test that is named beside it."""
 
 import shutil
+from abc import abstractmethod
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 import aiflow_core.testing.executor
+import aiflow_core.testing.waiting
 from aiflow_core.deployment import Deployment, Silence
 from aiflow_core.errors import UnavailableError
 from aiflow_core.model.execution import AttemptKey, AttemptReport, AttemptRequest
@@ -40,14 +42,14 @@ class AsksAfterStarting(StartsWithoutAsking):
 
 
 class _Wrapping(MemoryExecutor):
-    """Asks by way of `ask`."""
+    """Asks by way of `ask`, which each of them does in its own way."""
 
     def start(self, stack: ExitStack, *parts: Any) -> None:
         *others, claim = parts
         super().start(stack, *others, lambda key: self.ask(claim, key))
 
-    def ask(self, claim: Claim, key: AttemptKey) -> bool:
-        raise NotImplementedError
+    @abstractmethod
+    def ask(self, claim: Claim, key: AttemptKey) -> bool: ...
 
 
 class IgnoresTheAnswer(_Wrapping):
@@ -338,7 +340,9 @@ def test_a_broken_executor_is_caught(
     suite: SharingContract = Suite()
     with suite.on_stage(tmp_path) as stage:
         # Nobody waits long for what will not come; but processes take their time to start.
-        monkeypatch.setattr(aiflow_core.testing.executor, "DEADLINE", 5.0 if has_processes else 1.0)
+        patience = 5.0 if has_processes else 1.0
+        monkeypatch.setattr(aiflow_core.testing.executor, "DEADLINE", patience)
+        monkeypatch.setattr(aiflow_core.testing.waiting, "PATIENCE", patience)
         with pytest.raises((AssertionError, TimeoutError)):
             getattr(suite, f"test_{test}")(stage)
         monkeypatch.undo()

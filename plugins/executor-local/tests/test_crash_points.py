@@ -20,7 +20,8 @@ from aiflow_core.model.execution import AttemptKey, AttemptRequest, BundleRef
 from aiflow_core.model.status import TASK_FINISHED, TaskStatus
 from aiflow_core.model.workflow import TaskConfig, TaskDefinition
 from aiflow_core.testing.blob_manager import MemoryBlobManager
-from aiflow_core.testing.executor import Host, is_running, wait_until
+from aiflow_core.testing.executor import Host, is_running
+from aiflow_core.testing.waiting import wait_until
 
 FLOW = """
 import os, time

@@ -9,7 +9,8 @@ import pytest
 
 from aiflow_core.model.execution import AttemptRequest
 from aiflow_core.model.status import TaskStatus
-from aiflow_core.testing.executor import Stage, wait_until
+from aiflow_core.testing.executor import Stage
+from aiflow_core.testing.waiting import wait_until
 from aiflow_executor_local.executor import LocalExecutor
 
 # A job is a directory under its key; the test is the system that works on it.

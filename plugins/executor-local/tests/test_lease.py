@@ -18,7 +18,8 @@ from aiflow_core.model.execution import AttemptReport, AttemptRequest
 from aiflow_core.model.serialization import decode
 from aiflow_core.model.status import TASK_FINISHED, TaskStatus
 from aiflow_core.model.workflow import TaskDefinition
-from aiflow_core.testing.executor import DEADLINE, Host, Stage, is_running, wait_until
+from aiflow_core.testing.executor import DEADLINE, Host, Stage, is_running
+from aiflow_core.testing.waiting import wait_until
 from aiflow_executor_local.executor import LocalExecutor
 from aiflow_executor_local.lease import LOST, Deadline
 from aiflow_executor_local.messages import Job, Notice, Ready, Renewal, Warmup, line

@@ -19,13 +19,8 @@ from aiflow_core.model.execution import AttemptKey, AttemptRequest
 from aiflow_core.model.status import TaskStatus
 from aiflow_core.model.workflow import TaskDefinition
 from aiflow_core.specs.executor import Executor, alone
-from aiflow_core.testing.executor import (
-    ExecutorContract,
-    Host,
-    Stage,
-    is_running,
-    wait_until,
-)
+from aiflow_core.testing.executor import ExecutorContract, Host, Stage, is_running
+from aiflow_core.testing.waiting import wait_until
 from aiflow_executor_local.executor import LocalExecutor
 from aiflow_executor_local.run_directory import Draft, RunDirectory, drafts
 
@@ -43,9 +38,10 @@ def zygotes() -> list[psutil.Process]:
     """Those of this test: the processes that have the zygote's command and are its leaders."""
     return [
         process
-        for process in psutil.process_iter(["cmdline", "ppid"])
+        # Asked for here, because a process may end between one question and the next.
+        for process in psutil.process_iter(["cmdline", "environ"])
         if "aiflow_executor_local.zygote" in (process.info["cmdline"] or [])
-        and os.environ["AIFLOW_TEST"] == process.environ().get("AIFLOW_TEST")
+        and os.environ["AIFLOW_TEST"] == (process.info["environ"] or {}).get("AIFLOW_TEST")
     ]
 
 

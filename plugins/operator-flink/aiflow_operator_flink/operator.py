@@ -5,8 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from aiflow_core.errors import AIFlowError, DefinitionError
-from aiflow_core.model.parameters import mentions_event
-from aiflow_core.programs import Program, find_program, telling_line
+from aiflow_core.programs import Program, check_options, find_program, telling_line
 from aiflow_core.specs.job import JobOperator
 from aiflow_core.specs.operator import TaskContext
 
@@ -146,18 +145,7 @@ def _check(
             f"The target of task {name!r} is kubernetes-session, and no cluster is named.",
             next_step="Give `kubernetes_cluster_id`.",
         )
-    if mentions_event(command_options or ""):
-        raise DefinitionError(
-            f"The `command_options` of task {name!r} hold ${{event...}}, and what an event says "
-            "could add options.",
-            next_step="Put it into `application_args`.",
-        )
-    try:
-        shlex.split(command_options or "")
-    except ValueError as error:
-        raise DefinitionError(
-            f"The `command_options` of task {name!r} cannot be read: {error}."
-        ) from error
+    check_options(name, "command_options", command_options, "`application_args`")
 
 
 def _cluster_options(options: list[str]) -> list[str]:

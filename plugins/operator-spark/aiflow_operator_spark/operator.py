@@ -6,7 +6,7 @@ from typing import Any
 
 from aiflow_core.errors import AIFlowError, DefinitionError
 from aiflow_core.model.parameters import mentions_event
-from aiflow_core.programs import Program, find_program, telling_line
+from aiflow_core.programs import Program, check_options, find_program, telling_line
 from aiflow_core.specs.operator import Operator, TaskContext
 
 
@@ -183,15 +183,4 @@ def _check(
             f"Param k8s_namespace must be set when submit to k8s, and task {name!r} has none.",
             next_step="Give `k8s_namespace`.",
         )
-    if mentions_event(options or ""):
-        raise DefinitionError(
-            f"The `submit_options` of task {name!r} hold ${{event...}}, and what an event says "
-            "could add options.",
-            next_step="Put it into `application_args` or `env_vars`.",
-        )
-    try:
-        shlex.split(options or "")
-    except ValueError as error:
-        raise DefinitionError(
-            f"The `submit_options` of task {name!r} cannot be read: {error}."
-        ) from error
+    check_options(name, "submit_options", options, "`application_args` or `env_vars`")

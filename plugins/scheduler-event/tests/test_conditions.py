@@ -29,7 +29,7 @@ from aiflow_core.model.execution import BundleRef, Namespace
 from aiflow_core.model.serialization import decode, encode
 from aiflow_core.model.workflow import WorkflowDefinition
 from aiflow_core.testing.blob_manager import MemoryBlobManager
-from aiflow_core.testing.scheduler import wait_until
+from aiflow_core.testing.waiting import wait_until
 from aiflow_scheduler_event.commands import AddTrigger, Command, StartExecution, SubmitWorkflow
 from aiflow_scheduler_event.conditions import ConditionHosts, Limits
 from aiflow_scheduler_event.engine import Engine

@@ -14,7 +14,7 @@ from aiflow_core.model.event import Event
 from aiflow_core.model.execution import TaskExecution, WorkflowExecution
 from aiflow_core.model.figures import SchedulerFigures
 from aiflow_core.model.status import TaskStatus, WorkflowStatus
-from aiflow_core.testing.scheduler import wait_until
+from aiflow_core.testing.waiting import wait_until
 from aiflow_scheduler_event.decider import Step
 from aiflow_scheduler_event.scheduler import EventScheduler
 from aiflow_scheduler_event.state import Changes

@@ -9,7 +9,7 @@ from aiflow_core.errors import UnavailableError
 from aiflow_core.model.event import Event
 from aiflow_core.testing.clock import ManualClock
 from aiflow_core.testing.event_store import MemoryEventStore
-from aiflow_core.testing.scheduler import wait_until
+from aiflow_core.testing.waiting import wait_until
 from aiflow_scheduler_event.reporter import Reporter
 
 DEADLINE = 20.0

@@ -29,7 +29,8 @@ from aiflow_core.testing.blob_manager import MemoryBlobManager
 from aiflow_core.testing.clock import ManualClock
 from aiflow_core.testing.event_store import MemoryEventStore, MemorySubscription
 from aiflow_core.testing.executor import MemoryExecutor
-from aiflow_core.testing.scheduler import SchedulerContract, await_end, wait_until
+from aiflow_core.testing.scheduler import SchedulerContract, await_end
+from aiflow_core.testing.waiting import wait_until
 from aiflow_scheduler_event.engine import Engine
 from aiflow_scheduler_event.scheduler import EventScheduler
 from aiflow_scheduler_event.step import SENDER
